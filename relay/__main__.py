@@ -1,0 +1,5 @@
+"""python -m relay: the same as the console script."""
+
+from relay.cli import main
+
+main()

@@ -1,0 +1,202 @@
+"""The nouns that cross module boundaries: frozen values without behaviour."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where a shell reads the time; a test hands in its own."""
+
+    # Seconds since 1970, what people and other machines mean; it may jump.
+    wall: Callable[[], float] = time.time
+    # Seconds since some moment; it never jumps.
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One Heap app: its events wait, are paced and are held together."""
+
+    # Base address without a trailing slash, "https://heapanalytics.com".
+    url: str
+    # Heap's environment ID: decimal digits.
+    app_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One environment of the YAML, as the capture half needs it."""
+
+    # Its name in the YAML; the label in metrics and logs.
+    name: str
+    lane: Lane
+    # The name of the Heap event.
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One identity call and its 200 answer, as bytes; nothing is decoded yet."""
+
+    environment: Environment
+    method: str
+    # The request's raw path and query, as it came.
+    target: str
+    # Content-Type and Content-Encoding of the request, empty where missing.
+    request_type: str
+    request_encoding: str
+    request_body: bytes
+    # Content-Type and Content-Encoding of the answer, empty where missing.
+    answer_type: str
+    answer_encoding: str
+    answer_body: bytes
+    # Seconds since 1970 when the answer's last byte was received.
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What Flagsmith decided for one feature."""
+
+    name: str
+    enabled: bool
+    # A JSON scalar, None for "no value", or (never seen, but JSON) a list or a dict.
+    value: object
+    variant: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What Flagsmith decided for one identity."""
+
+    # As Flagsmith answered it, else as it was asked; never trimmed or changed here.
+    identity: str
+    flags: tuple[Flag, ...]
+    transient: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision together with its reason."""
+
+    send: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What Heap will store. All of it is fixed before the first attempt."""
+
+    # Idempotency key, at least 32 ASCII characters.
+    key: str
+    # The environment's name in the YAML.
+    environment: str
+    lane: Lane
+    identity: str
+    # Seconds since 1970: when Flagsmith's answer was received.
+    captured_at: float
+    # One JSON object as it stands inside Heap's "events" array; the same bytes on every attempt.
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why an event became a dead letter."""
+
+    # A short word from a closed set, "refused_by_heap".
+    reason: str
+    # The other side's own words, may be empty; at most 1,000 characters.
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that will not be sent again by itself, with its cause."""
+
+    event: Event
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An event leased from the outbox; ours until the lease ends."""
+
+    id: int
+    event: Event
+    # Requests to Heap that carried it so far.
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Claims of one lane, taken together; the token proves whose they are."""
+
+    token: str
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What becomes of claims, by their id. Times are seconds since 1970."""
+
+    # Heap has them.
+    ack: frozenset[int] = frozenset()
+    # An attempt was made in vain: due again at.
+    retry: Mapping[int, float] = field(default_factory=dict)
+    # No attempt was made: due again at.
+    release: Mapping[int, float] = field(default_factory=dict)
+    dead_letter: Mapping[int, Cause] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What one claim of a lane could take right now."""
+
+    # Due events, counted up to the claim's limits.
+    events: int
+    # Their bodies' bytes.
+    size: int
+    # captured_at of the oldest of them; None where there is none.
+    oldest: float | None
+    # When the next event that is not due yet becomes due; None where there is none.
+    next_due: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLevel:
+    """How full one lane is, claimed events too."""
+
+    lane: Lane
+    events: int
+    # captured_at of its oldest event.
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How full the outbox is, in bytes of storage in use."""
+
+    size: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The totals of one environment since the outbox was made. They balance:
+
+    captured = skipped + refused + superseded + dropped + delivered + dead_letters + waiting
+    """
+
+    captured: int = 0
+    superseded: int = 0
+    delivered: int = 0
+    # Dead letters stored now, and events waiting now (claimed ones too).
+    dead_letters: int = 0
+    waiting: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,69 @@
+"""Where events wait until Heap has them: the promises every storage keeps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from relay.model import Book, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement, Usage
+
+# (environment, "skipped" | "refused", reason) → how many, since they were last handed over.
+Tally = Mapping[tuple[str, str, str], int]
+
+
+class Outbox(Protocol):
+    """Safe storage for events. Every method raises OutboxError when the storage fails, and then changed nothing.
+
+    Times are seconds since 1970. An event is due when its due time is reached, or lies more than 10 minutes
+    ahead (the clock jumped back).
+    """
+
+    async def open(self) -> None:
+        """Make the storage ready, create or migrate it. Raises OutboxInUse while another relay owns it."""
+
+    async def close(self) -> None:
+        """Let go of everything; what was put stays. Never raises."""
+
+    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+        """Return once all of it would survive a crash; all or nothing.
+
+        Adds to the books: captured by the sum of the three, and each of the tally's counts. An event whose key
+        is stored already (waiting or dead) is left as it is and not counted again. New events are due at once,
+        in the order given. Raises OutboxFull where events do not fit (a tally alone always does).
+        """
+
+    async def arrival(self, lane: Lane, timeout: float) -> None:
+        """Return once an event was put into *lane* by this process since the last call, or after *timeout* seconds."""
+
+    async def peek(self, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
+        """What `claim` with the same arguments would find."""
+
+    async def claim(self, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
+        """Lease the due events that are longest due; nobody else sees them before *now* + *lease*.
+
+        At most *limit* of them, and at most *max_bytes* of bodies (the first is taken whatever its size).
+        The lease has no claims where nothing is due.
+        """
+
+    async def renew(self, token: str, *, until: float) -> int:
+        """Let the lease end at *until* instead; return how many of its claims are still held under the token."""
+
+    async def settle(self, token: str, settlement: Settlement, *, now: float) -> frozenset[int]:
+        """Carry out *settlement* in one transaction; return the ids that were still held under the token.
+
+        Whatever somebody else claimed meanwhile is theirs, and is left alone. Dead letters past their share of
+        the storage push out the oldest ones, counted as dropped ("dead_letters_full").
+        """
+
+    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> int:
+        """Dead-letter as "expired" what was captured before *expired_before* and is not leased; return how many.
+
+        Drop dead letters made before *forget_before* ("dead_letter_expired").
+        """
+
+    async def lanes(self) -> list[LaneLevel]:
+        """Every lane that holds waiting events."""
+
+    async def books(self) -> dict[str, Book]:
+        """The totals by environment name."""
+
+    async def usage(self) -> Usage:
+        """The storage in use against `max_bytes`."""
