@@ -1,0 +1,280 @@
+"""Take finished exchanges off the request path, decide what becomes of them, and commit the outcome in groups.
+
+Flags are the product and capture is a passenger: nothing the proxy calls here waits or raises, and what cannot be
+kept is counted.
+"""
+
+import asyncio
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from relay.core.evaluate import evaluate
+from relay.core.translate import translate
+from relay.errors import CaptureRefused, OutboxError, OutboxFull
+from relay.metrics import Metrics
+from relay.model import Clock, DeadLetter, Environment, Event, Evaluation, Exchange, Verdict
+from relay.outbox import Outbox
+from relay.recording import Call, CaptureLimits, CopyMemory, Recording
+
+log = structlog.get_logger(__name__)
+
+# Larger answers are read in a thread, one at a time. A coded one may be a hundred times as large decoded.
+LARGE_PLAIN = 64 * 1024
+LARGE_CODED = 4 * 1024
+# How long the event loop may be kept from flags by reading answers.
+SLICE_SECONDS = 0.001
+# A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
+GATHER_SECONDS = 0.005
+# Events of one commit, so that the storage's other users get their turn.
+COMMIT_EVENTS = 1000
+# Counts that come without events are handed over this often.
+TALLY_SECONDS = 1.0
+
+
+class Capture:
+    """From a recording to a committed event.
+
+    With *before_answer*, `Recording.finish` gives a future to wait for. *new_key* makes idempotency keys from the
+    seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        limits: CaptureLimits,
+        metrics: Metrics,
+        *,
+        before_answer: bool = False,
+        clock: Clock | None = None,
+        new_key: Callable[[float], str] | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._limits = limits
+        self._metrics = metrics
+        self._clock = clock or Clock()
+        self._new_key = new_key or time_ordered_key
+        self._before_answer = before_answer
+        self._memory = CopyMemory(limits.memory)
+        self._small: deque[_Offer] = deque()
+        self._large: deque[_Offer] = deque()
+        self._done: list[_Outcome] = []
+        self._tally: Counter[tuple[str, str, str]] = Counter()
+        self._work = asyncio.Event()
+        self._large_work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # What this process captured, and what of it is not in the outbox's books yet, by environment.
+        self.captured: Counter[str] = Counter()
+        self.in_hand: Counter[str] = Counter()
+
+    def begin(
+        self, environment: Environment, method: str, target: str, request_type: str, request_encoding: str
+    ) -> Recording:
+        """Start to remember one identity call."""
+        call = Call(environment, method, target, request_type, request_encoding)
+        return Recording(call, self._limits, self._memory, self)
+
+    def skip(self, environment: Environment, reason: str) -> None:
+        """Count an identity answer that is seen and not kept."""
+        self._count(environment.name)
+        self._note(environment.name, "skipped", reason)
+
+    async def run(self) -> None:
+        """Read and commit what is offered, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_large(), name="capture.large")
+            tasks.create_task(self._commit_for_ever(), name="capture.commit")
+
+    async def drained(self) -> None:
+        """Return once everything offered so far is in the outbox or counted as refused there."""
+        while not self._idle.is_set():
+            self._work.set()
+            await self._idle.wait()
+
+    # What a recording tells.
+
+    def refuse(self, environment: Environment, reason: str) -> None:
+        """Count an identity answer that could not be kept."""
+        self._count(environment.name)
+        self._note(environment.name, "refused", reason)
+
+    def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
+        """Queue an exchange that holds *size* reserved bytes."""
+        self._count(exchange.environment.name)
+        committed = asyncio.get_running_loop().create_future() if self._before_answer else None
+        offer = _Offer(exchange, size, committed)
+        if _is_large(exchange):
+            self._large.append(offer)
+            self._large_work.set()
+        else:
+            self._small.append(offer)
+            self._work.set()
+        return committed
+
+    # The worker.
+
+    async def _commit_for_ever(self) -> None:
+        while True:
+            await self._wait_for_work()
+            if not self._before_answer:
+                await asyncio.sleep(GATHER_SECONDS)
+            self._work.clear()
+            await self._read_small()
+            await self._commit()
+
+    async def _wait_for_work(self) -> None:
+        if not self._tally:
+            await self._work.wait()
+            return
+        try:
+            async with asyncio.timeout(TALLY_SECONDS):
+                await self._work.wait()
+        except TimeoutError:
+            return
+
+    async def _read_small(self) -> None:
+        slice_began = self._clock.monotonic()
+        while self._small and len(self._done) < COMMIT_EVENTS:
+            offer = self._small.popleft()
+            self._done.append(_Outcome(offer, self._prepare(offer.exchange)))
+            if self._clock.monotonic() - slice_began > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                slice_began = self._clock.monotonic()
+        if self._small:
+            self._work.set()
+
+    async def _read_large(self) -> None:
+        while True:
+            await self._large_work.wait()
+            self._large_work.clear()
+            while self._large:
+                offer = self._large.popleft()
+                self._done.append(_Outcome(offer, await asyncio.to_thread(self._prepare, offer.exchange)))
+                self._work.set()
+
+    def _prepare(self, exchange: Exchange) -> "_Prepared":
+        try:
+            return self._decide(exchange)
+        except CaptureRefused as refusal:
+            return _Prepared(refused=refusal.reason)
+        except Exception:
+            # One exchange is supervised like a task: a bug in reading it costs this one event, counted, and no other.
+            log.exception("exchange.unreadable", environment=exchange.environment.name)
+            return _Prepared(refused="undecodable")
+
+    def _decide(self, exchange: Exchange) -> "_Prepared":
+        found = evaluate(exchange, max_decoded=self._limits.max_decoded, max_flags=self._limits.max_flags)
+        if isinstance(found, Verdict):
+            return _Prepared(skipped=found.reason)
+        return self._translate(exchange, found)
+
+    def _translate(self, exchange: Exchange, evaluation: Evaluation) -> "_Prepared":
+        at = exchange.received_at
+        translation = translate(evaluation, exchange.environment, key=self._new_key(at), captured_at=at)
+        for reason, times in translation.altered.items():
+            self._metrics.altered.labels(exchange.environment.name, reason).inc(times)
+        return _Prepared(entry=translation.entry)
+
+    async def _commit(self) -> None:
+        outcomes, self._done = self._done, []
+        for outcome in outcomes:
+            self._note_outcome(outcome)
+        entries = [outcome.prepared.entry for outcome in outcomes if outcome.prepared.entry is not None]
+        if not await self._store(entries):
+            await self._store([])
+        for outcome in outcomes:
+            self._memory.give_back(outcome.offer.size)
+            if outcome.offer.committed is not None and not outcome.offer.committed.done():
+                outcome.offer.committed.set_result(None)
+        if not self.in_hand.total():
+            self._idle.set()
+
+    async def _store(self, entries: "list[Event | DeadLetter]") -> bool:
+        """Put *entries* and the tally; False where the entries were refused, and the tally says so."""
+        tally, self._tally = self._tally, Counter()
+        if not entries and not tally:
+            return True
+        events = [entry for entry in entries if isinstance(entry, Event)]
+        dead = [entry for entry in entries if isinstance(entry, DeadLetter)]
+        try:
+            await self._outbox.put(events, dead, tally)
+        except OutboxError as failure:
+            self._tally.update(tally)
+            self._refuse_all(entries, failure)
+            return not entries
+        self._settle_in_hand([*events, *(letter.event for letter in dead)], tally)
+        for letter in dead:
+            self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
+        return True
+
+    def _refuse_all(self, entries: "Iterable[Event | DeadLetter]", failure: OutboxError) -> None:
+        reason = "outbox_full" if isinstance(failure, OutboxFull) else "outbox_error"
+        environments = Counter(_environment_of(entry) for entry in entries)
+        for environment, times in environments.items():
+            self._note(environment, "refused", reason, times)
+        if environments:
+            log.error("capture.refused", reason=reason, events=environments.total(), detail=str(failure))
+
+    def _settle_in_hand(self, events: Iterable[Event], tally: "Counter[tuple[str, str, str]]") -> None:
+        self.in_hand.subtract(event.environment for event in events)
+        for (environment, _, _), times in tally.items():
+            self.in_hand[environment] -= times
+
+    def _note_outcome(self, outcome: "_Outcome") -> None:
+        environment, prepared = outcome.offer.exchange.environment.name, outcome.prepared
+        if prepared.skipped:
+            self._note(environment, "skipped", prepared.skipped)
+        elif prepared.refused:
+            self._note(environment, "refused", prepared.refused)
+
+    def _count(self, environment: str) -> None:
+        self._idle.clear()
+        self.captured[environment] += 1
+        self.in_hand[environment] += 1
+        self._metrics.captured.labels(environment).inc()
+
+    def _note(self, environment: str, book: str, reason: str, times: int = 1) -> None:
+        self._tally[environment, book, reason] += times
+        metric = self._metrics.skipped if book == "skipped" else self._metrics.refused
+        metric.labels(environment, reason).inc(times)
+
+
+def time_ordered_key(at: float) -> str:
+    """An idempotency key: 12 hex digits of milliseconds, so that neighbours are stored together, and 96 random bits."""
+    return f"{int(at * 1000):012x}{secrets.token_hex(12)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    exchange: Exchange
+    # Bytes reserved of the memory of all copies.
+    size: int
+    committed: "asyncio.Future[None] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What an exchange comes to: an entry for the outbox, or why there is none."""
+
+    entry: Event | DeadLetter | None = None
+    skipped: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    offer: _Offer
+    prepared: _Prepared
+
+
+def _is_large(exchange: Exchange) -> bool:
+    coded = exchange.answer_encoding not in {"", "identity"}
+    return len(exchange.answer_body) > (LARGE_CODED if coded else LARGE_PLAIN)
+
+
+def _environment_of(entry: Event | DeadLetter) -> str:
+    return entry.environment if isinstance(entry, Event) else entry.event.environment

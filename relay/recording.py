@@ -1,0 +1,153 @@
+"""A bounded copy of one identity call while its bytes pass by the proxy."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay.model import Environment, Exchange
+
+# The identity is in the answer of every Flagsmith since core 2.135.0; only for older ones is the request looked at.
+REQUEST_BYTES = 1024 * 1024
+# What an exchange weighs beside its bodies: objects, headers, its place in the queue.
+OVERHEAD_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureLimits:
+    """The bounds of every copy. Bytes, but for the number of flags."""
+
+    max_answer: int
+    max_decoded: int
+    max_flags: int
+    memory: int
+
+
+class CopyMemory:
+    """The bytes that all copies may hold together, until their commit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.held = 0
+
+    def take(self, size: int) -> bool:
+        """Reserve *size* bytes; False where they are not to be had."""
+        if self.held + size > self._limit:
+            return False
+        self.held += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Free reserved bytes."""
+        self.held -= size
+
+
+class Listener(Protocol):
+    """Who is told how a recording ended."""
+
+    def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
+        """The exchange is whole; it holds *size* reserved bytes, which are the listener's to give back."""
+
+    def refuse(self, environment: Environment, reason: str) -> None:
+        """The exchange is over, but could not be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is known of an identity call when its request arrives."""
+
+    environment: Environment
+    method: str
+    # Raw path and query.
+    target: str
+    # Content-Type and Content-Encoding of the request, empty where missing.
+    request_type: str
+    request_encoding: str
+
+
+class Recording:
+    """An exchange in the making. Nothing here waits or raises; past a bound it lets go of all it holds."""
+
+    __slots__ = (
+        *("_answer", "_answer_encoding", "_answer_size", "_answer_type", "_call", "_limits", "_listener", "_memory"),
+        *("_refused", "_request", "_request_size", "_size"),
+    )
+
+    def __init__(self, call: Call, limits: CaptureLimits, memory: CopyMemory, listener: Listener) -> None:
+        self._call = call
+        self._limits = limits
+        self._memory = memory
+        self._listener = listener
+        self._answer_type = self._answer_encoding = self._refused = ""
+        self._request: list[bytes] = []
+        self._answer: list[bytes] = []
+        self._request_size = self._answer_size = self._size = 0
+        self._reserve(OVERHEAD_BYTES + len(call.target))
+
+    def request_chunk(self, chunk: bytes) -> None:
+        """Remember a piece of the request's body."""
+        self._request_size += len(chunk)
+        if self._request_size > REQUEST_BYTES:
+            self._request.clear()
+        elif self._reserve(len(chunk)):
+            self._request.append(chunk)
+
+    def answered(self, answer_type: str, answer_encoding: str) -> None:
+        """Flagsmith answered 200; its Content-Type and Content-Encoding, empty where missing."""
+        self._answer_type = answer_type
+        self._answer_encoding = answer_encoding
+
+    def answer_chunk(self, chunk: bytes) -> None:
+        """Remember a piece of the answer's body."""
+        self._answer_size += len(chunk)
+        if self._answer_size > self._limits.max_answer:
+            self._refuse("too_large")
+        elif self._reserve(len(chunk)):
+            self._answer.append(chunk)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a bound was passed, so that there is nothing more to remember."""
+        return bool(self._refused)
+
+    def finish(self, received_at: float) -> "asyncio.Future[None] | None":
+        """The answer is complete: offer the exchange. The future ends once its outcome is committed or given up."""
+        if self._refused:
+            self._listener.refuse(self._call.environment, self._refused)
+            return None
+        size, self._size = self._size, 0
+        return self._listener.offer(self._exchange(received_at), size)
+
+    def discard(self) -> None:
+        """The answer is not one to capture, or never became whole. A second call does nothing."""
+        self._request.clear()
+        self._answer.clear()
+        self._memory.give_back(self._size)
+        self._size = 0
+
+    def _exchange(self, received_at: float) -> Exchange:
+        call = self._call
+        return Exchange(
+            environment=call.environment,
+            method=call.method,
+            target=call.target,
+            request_type=call.request_type,
+            request_encoding=call.request_encoding,
+            request_body=b"".join(self._request),
+            answer_type=self._answer_type,
+            answer_encoding=self._answer_encoding,
+            answer_body=b"".join(self._answer),
+            received_at=received_at,
+        )
+
+    def _reserve(self, size: int) -> bool:
+        if self._refused:
+            return False
+        if not self._memory.take(size):
+            self._refuse("memory")
+            return False
+        self._size += size
+        return True
+
+    def _refuse(self, reason: str) -> None:
+        self._refused = self._refused or reason
+        self.discard()

@@ -1,0 +1,27 @@
+"""Keep a task of the capture half alive: a crash is logged, counted and followed by a restart, never silent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from relay.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+# Long enough not to spin on a bug that comes back at once, short against the seconds that events wait anyway.
+PAUSE_SECONDS = 1.0
+
+
+async def supervised(task: Callable[[], Awaitable[None]], name: str, metrics: Metrics) -> None:
+    """Run *task* until it returns or is cancelled; start it again after a pause whenever it raises.
+
+    The one place where any exception is caught: analytics may crash, flags may not.
+    """
+    while True:
+        try:
+            return await task()
+        except Exception:
+            log.exception("task.crashed", task=name)
+            metrics.task_restarts.labels(name).inc()
+        await asyncio.sleep(PAUSE_SECONDS)
