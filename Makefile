@@ -1,0 +1,64 @@
+# make run                  the sandbox: stand-in Flagsmith, relay, stand-in Heap, sample traffic
+# make run CONFIG=my.yaml   the relay with your file
+# make test                 every check; installs what is missing
+# make bench                the relay beside a plain proxy, on this machine
+# make lock                 write requirements/*.txt and the SDKs' lock file anew (ARGS=--upgrade: with the newest versions)
+# make clean                remove what the others made
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: run test bench lock clean
+
+VENV := .venv
+SDKS := tests/sdk/node_modules/.package-lock.json
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+run: $(VENV)/.run
+	@exec relay $(if $(CONFIG),run -c "$(CONFIG)",sandbox)
+
+test: $(VENV)/.test $(SDKS)
+	ruff check
+	ruff format --check
+	mypy
+	pytest
+
+bench: $(VENV)/.test
+	@exec python -m bench $(ARGS)
+
+# The lock tool, uv, is the only thing here that has to be installed by hand: only maintainers need it.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+
+lock:
+	$(LOCK) $(ARGS) pyproject.toml requirements/build.in -o requirements/run.txt
+	$(LOCK) $(ARGS) pyproject.toml requirements/build.in requirements/test.in -o requirements/test.txt
+	$(LOCK) $(ARGS) requirements/node.in -o requirements/node.txt
+	cd tests/sdk && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+
+clean:
+	rm -rf $(VENV) tests/sdk/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Each stamp is remade when what it was made from has changed.
+$(VENV)/.made: scripts/venv
+	scripts/venv $(VENV)
+	touch $@
+
+$(VENV)/.run: $(VENV)/.made requirements/run.txt pyproject.toml
+	$(PIP) install --require-hashes -r requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt
+	$(PIP) install --require-hashes -r requirements/test.txt
+	touch $@
+
+$(VENV)/.node: $(VENV)/.made requirements/node.txt scripts/node
+	scripts/node $(VENV)
+	touch $@
+
+$(SDKS): $(VENV)/.node tests/sdk/package.json tests/sdk/package-lock.json
+	cd tests/sdk && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
