@@ -5,6 +5,7 @@ RelayError
 ├─ StartError          the machine must change (a port in use, no C parser, no outbox); exit 1
 ├─ UpstreamError       answer 502 or 504 with its reason
 │  └─ ConnectionReused   the reused connection died before any answer byte; a GET may go once more
+├─ CaptureRefused      count it as refused with its reason; there is no event
 ├─ HeapUnreachable     try again later
 └─ OutboxError         storage failed; keep proxying, refuse the capture, try again
    ├─ OutboxFull         no room for new events; what is stored stays
@@ -35,6 +36,14 @@ class UpstreamError(RelayError):
 
 class ConnectionReused(UpstreamError):
     """A pooled connection had been closed by the other side before it gave a single answer byte."""
+
+
+class CaptureRefused(RelayError):
+    """This exchange cannot be read; *reason* is the word its refusal is counted under."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class HeapUnreachable(RelayError):

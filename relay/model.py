@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 Scalar = str | int | float | bool
 
 
@@ -58,9 +60,11 @@ class Exchange:
     received_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """What Flagsmith decided for one feature."""
+class Flag(msgspec.Struct, frozen=True):
+    """What Flagsmith decided for one feature.
+
+    There are dozens in a call, and a frozen dataclass takes five times as long to make.
+    """
 
     name: str
     enabled: bool

@@ -1,0 +1,102 @@
+"""From the bytes of an exchange to what Flagsmith decided for whom."""
+
+import msgspec
+
+from relay.core.body import decode
+from relay.core.parse import UNREADABLE, parse_tolerantly
+from relay.core.recognise import is_json
+from relay.core.request import Asked, asked
+from relay.errors import CaptureRefused
+from relay.model import Evaluation, Exchange, Flag, Verdict
+
+# Flagsmith's values are scalars; what nests deeper than this was made to hurt whoever walks it.
+MAX_NESTING = 32
+NESTED = (list, dict)
+
+
+class _Feature(msgspec.Struct):
+    name: str
+
+
+class _Member(msgspec.Struct):
+    """One of "flags", in the shape that core, the Edge API and the Edge Proxy share."""
+
+    feature: _Feature
+    enabled: bool
+    feature_state_value: object = None
+    # Missing from the Edge Proxy and from core before 2.239.
+    variant: object = None
+
+
+class _Answer(msgspec.Struct):
+    flags: list[_Member]
+    # Missing from core before 2.135.
+    identifier: object = None
+
+
+_DECODER = msgspec.json.Decoder(_Answer)
+
+
+def evaluate(exchange: Exchange, *, max_decoded: int, max_flags: int) -> Evaluation | Verdict:
+    """What the answer says, or why there is nothing to send: "not_flags" or "no_identity".
+
+    An answer with a member that has no feature name or no enabled state is not one of flags: an event without that
+    member would tell Heap that a feature is gone. Raises CaptureRefused: "undecodable" where the answer, or a request
+    that alone names the identity, cannot be read; "too_large" past *max_decoded* bytes or *max_flags* flags.
+
+    30 flags (3.5 kB, not compressed) take about 25 µs on a 2024 server core, 8 of them in the decoder.
+    """
+    answer = _read(exchange, max_decoded)
+    if answer is None:
+        return Verdict(False, "not_flags")
+    if len(answer.flags) > max_flags:
+        raise CaptureRefused("too_large")
+    request = _asked(exchange, answer, max_decoded)
+    identity = answer.identifier if isinstance(answer.identifier, str) else request.identifier
+    if identity is None or not identity.strip():
+        return Verdict(False, "no_identity")
+    return Evaluation(identity, tuple([_flag(member) for member in answer.flags]), request.transient)
+
+
+def _read(exchange: Exchange, max_decoded: int) -> _Answer | None:
+    """The answer, None where it is something else than flags."""
+    if not is_json(exchange.answer_type):
+        return None
+    text = decode(exchange.answer_body, exchange.answer_encoding, max_decoded)
+    try:
+        return _DECODER.decode(text)
+    except UNREADABLE:
+        return _read_tolerantly(text)
+
+
+def _read_tolerantly(text: bytes) -> _Answer | None:
+    found = parse_tolerantly(text)
+    try:
+        return msgspec.convert(found, _Answer)
+    except msgspec.ValidationError:
+        return None
+
+
+def _asked(exchange: Exchange, answer: _Answer, max_decoded: int) -> Asked:
+    """The request, which may be unreadable as long as the answer names the identity."""
+    try:
+        return asked(exchange, max_decoded)
+    except CaptureRefused:
+        if isinstance(answer.identifier, str):
+            return Asked(None, transient=False)
+        raise
+
+
+def _flag(member: _Member) -> Flag:
+    value, variant = member.feature_state_value, member.variant
+    if isinstance(value, NESTED) and not _is_shallow(value, MAX_NESTING):
+        raise CaptureRefused("undecodable")
+    return Flag(member.feature.name, member.enabled, value, variant if isinstance(variant, str) else None)
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return levels > 0 and all(_is_shallow(member, levels - 1) for member in value)

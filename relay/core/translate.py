@@ -1,0 +1,198 @@
+"""From what Flagsmith decided to the event that Heap will store."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import msgspec
+
+from relay.model import Cause, DeadLetter, Environment, Evaluation, Event, Flag, Scalar
+
+# developers.heap.io/reference/track-1: an identity has at most 255 characters, a property value fewer than 1,024.
+# Heap's own SDK (github.com/heap/heap-swift-core-sdk) counts in UTF-16 units, and drops keys longer than 512.
+IDENTITY_UNITS = 255
+VALUE_UNITS = 1_023
+KEY_UNITS = 512
+# What JavaScript, and so perhaps Heap, can still tell from its neighbours.
+LARGEST_INTEGER = 2**53 - 1
+
+# Not published. Heap's own SDK uploads at most 1,000,000 bytes, its collectors are said to pass on 0.8 MB; stay below.
+REQUEST_BYTES = 750_000
+ENVELOPE = b'{"app_id":"","events":[]}'
+
+# Heap's SDKs drop a key without a visible character.
+BLANK_KEY = "(blank)"
+
+_UNACCEPTABLE = re.compile("[\0\ud800-\udfff]")
+_ENCODE = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What becomes of an evaluation, and how often something was altered to be acceptable, by reason."""
+
+    entry: Event | DeadLetter
+    altered: Mapping[str, int]
+
+
+def translate(evaluation: Evaluation, environment: Environment, *, key: str, captured_at: float) -> Translation:
+    """The event that Flagsmith's own integration would send, with *key* and *captured_at* (seconds since 1970) added.
+
+    Properties are in the answer's order. Names and values that Heap would refuse are altered, and counted: "key_blank",
+    "key_cut", "key_replaced", "key_renamed", "value_cut", "value_replaced", "value_nested", "value_not_finite",
+    "integer_as_text". What cannot be altered without telling Heap an untruth is a dead letter: "identity_too_long" and
+    "identity_unacceptable" (another identity is another person) and "event_too_large" (fewer flags are other flags).
+    """
+    altered: Counter[str] = Counter()
+    properties = _properties(evaluation.flags, altered)
+    identity = _spelled_out(evaluation.identity)
+    body = _ENCODE(
+        {
+            "event": environment.event,
+            "identity": identity,
+            "properties": properties,
+            "timestamp": _timestamp(captured_at),
+            "idempotency_key": key,
+        }
+    )
+    event = Event(key, environment.name, environment.lane, identity, captured_at, body)
+    obstacle = _obstacle(evaluation.identity, event)
+    return Translation(DeadLetter(event, Cause(obstacle)) if obstacle else event, altered)
+
+
+def _obstacle(identity: str, event: Event) -> str:
+    if _UNACCEPTABLE.search(identity):
+        return "identity_unacceptable"
+    if _units(identity) > IDENTITY_UNITS:
+        return "identity_too_long"
+    if len(event.body) > REQUEST_BYTES - len(ENVELOPE) - len(event.lane.app_id):
+        return "event_too_large"
+    return ""
+
+
+def _properties(flags: tuple[Flag, ...], altered: Counter[str]) -> dict[str, Scalar]:
+    """Of features with one name the last one counts, in the place of the first, as in Flagsmith's own dictionary."""
+    values = {flag.name: _value(flag, altered) for flag in flags}
+    if all(map(_is_plain_key, values)):
+        return values
+    return dict(zip(_keys(list(values), altered), values.values(), strict=True))
+
+
+# Values.
+
+
+def _value(flag: Flag, altered: Counter[str]) -> Scalar:
+    """Flagsmith's rule: the value where there is one and the feature is enabled, else whether it is enabled."""
+    value = flag.value
+    if not flag.enabled or value is None:
+        return flag.enabled
+    if isinstance(value, str):
+        return _text(value, altered)
+    if isinstance(value, bool):
+        return value
+    return _number(value, altered) if isinstance(value, int | float) else _nested(value, altered)
+
+
+def _text(value: str, altered: Counter[str]) -> str:
+    if len(value) <= VALUE_UNITS and value.isascii() and "\0" not in value:
+        return value
+    return _acceptable(value, VALUE_UNITS, "value", altered)
+
+
+def _number(value: float, altered: Counter[str]) -> Scalar:
+    if isinstance(value, int):
+        if abs(value) <= LARGEST_INTEGER:
+            return value
+        altered["integer_as_text"] += 1
+        return _text(str(value), altered)
+    if math.isfinite(value):
+        return value
+    altered["value_not_finite"] += 1
+    return json.dumps(value)
+
+
+def _nested(value: object, altered: Counter[str]) -> str:
+    altered["value_nested"] += 1
+    return _text(json.dumps(value, ensure_ascii=False, separators=(",", ":")), altered)
+
+
+# Keys.
+
+
+def _is_plain_key(key: str) -> bool:
+    return len(key) <= KEY_UNITS and key.isascii() and key.isprintable() and not key.isspace() and bool(key)
+
+
+def _keys(names: list[str], altered: Counter[str]) -> list[str]:
+    """A key for each of the different *names*. Where two would share one, those that were altered get another.
+
+    Which one depends on the name alone, as Flagsmith's order changes when flags are edited.
+    """
+    keys = [_key(name, altered) for name in names]
+    shared = {key for key, times in Counter(keys).items() if times > 1}
+    taken = set(keys)
+    for place, (name, key) in enumerate(zip(names, keys, strict=True)):
+        if key in shared and key != name:
+            altered["key_renamed"] += 1
+            keys[place] = _renamed(name, key, taken)
+            taken.add(keys[place])
+    return keys
+
+
+def _key(name: str, altered: Counter[str]) -> str:
+    key = _acceptable(name, KEY_UNITS, "key", altered)
+    if key.strip():
+        return key
+    altered["key_blank"] += 1
+    return BLANK_KEY
+
+
+def _renamed(name: str, key: str, taken: set[str]) -> str:
+    digest = sha256(name.encode(errors="surrogatepass")).hexdigest()
+    # Eight digits, unless somebody has named a feature so.
+    for digits in range(8, len(digest) + 1):
+        mark = "~" + digest[:digits]
+        if (renamed := _cut(key, KEY_UNITS - len(mark)) + mark) not in taken:
+            return renamed
+    raise AssertionError("56 prefixes of one hash are taken")
+
+
+# Text.
+
+
+def _acceptable(text: str, units: int, what: str, altered: Counter[str]) -> str:
+    """*text* without NUL and halves of surrogate pairs, at most *units* long."""
+    head = text[:units]
+    replaced = _UNACCEPTABLE.sub("\ufffd", head)
+    if replaced != head:
+        altered[f"{what}_replaced"] += 1
+    kept = _cut(replaced, units)
+    if len(kept) < len(text):
+        altered[f"{what}_cut"] += 1
+    return kept
+
+
+def _cut(text: str, units: int) -> str:
+    """The longest beginning of *text* within *units* UTF-16 units; what is left of a pair cut in two is dropped."""
+    return text.encode("utf-16-le")[: 2 * units].decode("utf-16-le", "ignore")
+
+
+def _units(text: str) -> int:
+    """The length in UTF-16 units, as JavaScript and Heap's SDKs count."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _spelled_out(identity: str) -> str:
+    """*identity*, with what no JSON text may hold written as an escape, so that it can be stored and shown."""
+    if not _UNACCEPTABLE.search(identity):
+        return identity
+    return _UNACCEPTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", identity)
+
+
+def _timestamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
