@@ -1,0 +1,42 @@
+"""The command `relay`: one file per command, imported when it is called, so that each starts fast."""
+
+import importlib
+from typing import Any
+
+import click
+
+from relay import __version__
+from relay.errors import ConfigError, RelayError
+
+# Each is a module of this package that holds a click command of the same name.
+COMMANDS = ("run", "check", "schema", "preview", "sandbox", "health")
+
+
+class Commands(click.Group):
+    """Finds commands by name, and turns the relay's errors into lines on stderr and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"relay.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - a mistake of ours, not of the caller
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(error, err=True)
+            ctx.exit(2)
+        except RelayError as error:
+            click.echo(f"relay: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="relay")
+def main() -> None:
+    """Forward Flagsmith's flag calls untouched, and tell Heap which flags each identity saw."""

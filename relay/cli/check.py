@@ -1,0 +1,49 @@
+"""relay check: every mistake in the YAML at once, else the merged result."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import click
+import yaml
+
+from relay.cli.options import config_file
+from relay.config import Findings, examine
+
+
+@click.command()
+@config_file
+@click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
+@click.option("--json", "as_json", is_flag=True, help="Print mistakes, warnings and the merged result as JSON.")
+@click.pass_context
+def check(ctx: click.Context, path: Path, *, strict: bool, as_json: bool) -> None:
+    """Find every mistake in the YAML; show the merged result, secrets masked.
+
+    Exit code 0 where there are none, 2 where there are. Nothing is started and nobody is asked.
+    """
+    findings = examine(path, os.environ)
+    if as_json:
+        click.echo(json.dumps(_as_json(findings), indent=2, ensure_ascii=False))
+    else:
+        _tell(findings)
+    if findings.mistakes or (strict and findings.warnings):
+        ctx.exit(2)
+
+
+def _as_json(findings: Findings) -> dict[str, object]:
+    return {
+        "mistakes": [dataclasses.asdict(each) for each in findings.mistakes],
+        "warnings": [dataclasses.asdict(each) for each in findings.warnings],
+        "config": findings.config and findings.config.masked(),
+    }
+
+
+def _tell(findings: Findings) -> None:
+    """One line for each mistake and warning on stderr, the merged result on stdout."""
+    for mistake in findings.mistakes:
+        click.echo(mistake, err=True)
+    for warning in findings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if findings.config:
+        click.echo(yaml.safe_dump(findings.config.masked(), sort_keys=False, allow_unicode=True), nl=False)

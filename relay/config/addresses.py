@@ -1,0 +1,190 @@
+"""Settings that name something elsewhere: hosts, networks, URLs, files, Flagsmith keys, Heap apps."""
+
+import hashlib
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo, WithJsonSchema
+
+from relay.config.values import REFERENCE, Text, fits, hides, mistake, read_text, refuse, scalar_schema
+
+# Labels of a DNS name; container networks also use underscores.
+LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*\.?")
+KEY = re.compile(r"[\x21-\x7e]{1,200}")
+APP_ID = re.compile(r"[0-9]{1,32}")
+PASSWORD = re.compile(r"(?<=://)[^/@]*(?=@)")
+
+
+def is_host(text: str) -> bool:
+    return bool(HOST.fullmatch(text)) or _is_ip(text)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_network(value: Any) -> Any:
+    """A network, or one address as the network of itself."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return ip_network(read_text(value))
+    except ValueError as error:
+        raise mistake(
+            "is no IP network, or has bits set behind its mask; write one like 10.0.0.0/8, or an address like 10.1.2.3"
+        ) from error
+
+
+def read_url(value: Any) -> str:
+    """An http or https base address, without its final slashes."""
+    text = read_text(value)
+    try:
+        url = urlsplit(text)
+        fault = _fault_of_url(text, url, url.port)
+    except ValueError:
+        fault = "is not a URL"
+    if fault:
+        return refuse(f"{fault}; write scheme, host and at most a path, like https://flagsmith.example.com")
+    return text.rstrip("/")
+
+
+def _fault_of_url(text: str, url: SplitResult, port: int | None) -> str | None:
+    """The first thing that is wrong with it. (`urlsplit().port` raises ValueError for what is no port.)"""
+    faults = {
+        "does not begin with http:// or https://": url.scheme not in {"http", "https"},
+        "holds a user name or password": "@" in url.netloc,
+        "names no host": not url.hostname,
+        "has a query or fragment": "?" in text or "#" in text,
+        "has port 0": port == 0,
+        "holds white space or other characters that belong in no URL": not re.fullmatch(r"[\x21-\x7e]+", text),
+    }
+    return next((fault for fault, true in faults.items() if true), None)
+
+
+SQLITE_ADVICE = (
+    "write sqlite:///data/outbox.db (relative to this file), sqlite:////var/lib/relay/outbox.db, or memory://"
+)
+
+
+@hides
+def read_outbox_url(value: Any, info: ValidationInfo) -> str:
+    """The address of the outbox; a relative file becomes one below the YAML's folder."""
+    text = read_text(value)
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme in {"redis", "rediss", "redis+sentinel"}:
+        return refuse(f"is a Redis outbox, which is not yet possible in this version; {SQLITE_ADVICE}")
+    if text == "memory://":
+        return text
+    if not separator or scheme != "sqlite":
+        return refuse(f"is of a kind the relay does not know; {SQLITE_ADVICE}")
+    if not rest.startswith("/") or rest.endswith("/") or "?" in rest or "#" in rest:
+        return refuse(f"does not name a file behind three or four slashes; {SQLITE_ADVICE}")
+    return f"sqlite:///{below(rest[1:], info)}"
+
+
+def below(name: str, info: ValidationInfo) -> Path:
+    """*name* relative to the YAML's folder, where one is known."""
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / name
+
+
+def read_file_name(value: Any, info: ValidationInfo) -> Path:
+    return value if isinstance(value, Path) else below(read_text(value) or refuse("is empty; write a path"), info)
+
+
+@hides
+def read_flagsmith_key(value: Any) -> SecretStr:
+    """A key as it stands in X-Environment-Key; a header cannot carry anything else."""
+    if isinstance(value, SecretStr):
+        return value
+    text = read_text(value)
+    if KEY.fullmatch(text):
+        return SecretStr(text)
+    if KEY.fullmatch(text.strip()):
+        return refuse("has white space around it; write the key alone (in its file or variable too)")
+    return refuse("is not a Flagsmith key; write the environment's key as Flagsmith shows it")
+
+
+@hides
+def read_secret(value: Any) -> SecretStr:
+    return value if isinstance(value, SecretStr) else SecretStr(read_text(value))
+
+
+def fingerprint(key: SecretStr) -> str:
+    """The name the log has for a key: enough to tell keys apart, too little to use one."""
+    return f"sha256:{hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:8]}"
+
+
+def without_password(url: str) -> str:
+    return PASSWORD.sub("***", url)
+
+
+Host = Annotated[
+    Text,
+    fits(is_host, "is no host; write a name or an IP address alone, like 127.0.0.1 (0.0.0.0 or :: for all addresses)"),
+]
+Network = Annotated[
+    IPv4Network | IPv6Network,
+    BeforeValidator(read_network),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": "string"}),
+]
+HttpUrl = Annotated[str, BeforeValidator(read_url), scalar_schema(r"https?://[^\s?#@]+")]
+OutboxUrl = Annotated[
+    str,
+    BeforeValidator(read_outbox_url),
+    PlainSerializer(without_password, when_used="json"),
+    scalar_schema(r"sqlite:///[^?#]*[^?#/]|memory://|rediss?://.+"),
+]
+FileName = Annotated[
+    Path,
+    BeforeValidator(read_file_name),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+]
+FlagsmithKey = Annotated[
+    SecretStr,
+    BeforeValidator(read_flagsmith_key),
+    PlainSerializer(fingerprint, when_used="json"),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+]
+Secret = Annotated[
+    SecretStr,
+    BeforeValidator(read_secret),
+    PlainSerializer(lambda _: "***", when_used="json"),
+    WithJsonSchema({"type": "string"}),
+]
+
+
+def read_app_id(value: Any) -> str:
+    if APP_ID.fullmatch(text := read_text(value)):
+        return text
+    return refuse('is not an app id; write the digits that Heap shows as "Environment ID", in quotes')
+
+
+AppId = Annotated[
+    str,
+    BeforeValidator(read_app_id),
+    WithJsonSchema({"type": "string", "pattern": f"^[0-9]+$|{REFERENCE}"}),
+]
+
+
+def utf16_units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+# Heap takes names of up to 1,024 characters (developers.heap.io/reference/track-1); it counts in JavaScript.
+EventName = Annotated[
+    Text,
+    AfterValidator(lambda text: text if text.strip() else refuse("is empty; write the name of the Heap event")),
+    fits(lambda text: utf16_units(text) <= 1024, "is longer than 1,024 characters, more than Heap takes; shorten it"),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1024}),
+]

@@ -1,0 +1,63 @@
+"""What every section of the YAML has in common, and which settings have to wait for a later version."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+
+from relay.config.values import refuse
+
+# Known settings whose work is not done yet, by section. Only their default is accepted: what is written in the file
+# must either work or be refused, never ignored.
+NOT_YET: dict[str, frozenset[str]] = {
+    "Config": frozenset({"reload"}),
+    "OutboxConfig": frozenset({"journal", "spool"}),
+    "Rules": frozenset(
+        {
+            *("send", "heartbeat", "remember", "when_behind", "features", "identities", "sample", "transient", "empty"),
+            *("extra_properties", "variants", "identity", "shadow", "daily_cap"),
+        }
+    ),
+}
+
+
+class Section(BaseModel):
+    """One mapping of the YAML: frozen, no unknown keys; without a value (all commented out) it is all defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_all_defaults(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_what_is_not_yet(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        if any(name in NOT_YET.get(each.__name__, ()) for each in cls.__mro__) and value != cls.default(name):
+            advice = f"write {name}: {in_yaml(cls.default_shown(name))}"
+            refuse(f"is not yet possible in this version; {advice}")
+        return value
+
+    @classmethod
+    def default(cls, name: str) -> Any:
+        return cls.model_fields[name].get_default(call_default_factory=True, validated_data={})
+
+    @classmethod
+    def default_shown(cls, name: str) -> Any:
+        """The default of the setting *name* as it would stand in the YAML."""
+        return cls.model_construct().model_dump(mode="json", include={name})[name]
+
+
+def in_yaml(value: Any) -> str:
+    """*value* in one line of YAML, without quotes where none are needed."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{key}: {in_yaml(each)}" for key, each in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(in_yaml(each) for each in value) + "]"
+        case str() if value.replace("_", "").isalnum():
+            return value
+        case _:
+            return json.dumps(value)
