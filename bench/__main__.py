@@ -1,0 +1,89 @@
+"""python -m bench [PART …]: run the measurements and print their figures as Markdown."""
+
+import argparse
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import aiohttp
+
+from bench.comparison import BASELINE, BUSY_CONNECTIONS, DIRECT, Figures, compare
+from bench.footprint import memory, seconds_to_ready
+
+PARTS = ("comparison", "memory", "start")
+
+
+def main() -> None:
+    """Measure what is asked for, in a folder that is gone afterwards."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="What the relay costs on this machine.")
+    parser.add_argument("part", nargs="*", choices=[[], *PARTS], default=list(PARTS), metavar="|".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparison; their median counts")
+    parser.add_argument("--seconds", type=int, default=4, help="length of each run of load")
+    asked = parser.parse_args()
+    print(machine())
+    with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # nginx's worker is another user
+        if "comparison" in asked.part:
+            print(table(compare(folder, asked.rounds, asked.seconds)))
+        if "memory" in asked.part:
+            print(memory_line(folder))
+        if "start" in asked.part:
+            print(f"\nReady to serve {seconds_to_ready(folder):.2f} s after its process was started.")
+
+
+def machine() -> str:
+    """What the figures depend on."""
+    generator = "wrk" if shutil.which("wrk") else "the bench's own generator"
+    versions = f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}"
+    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, {versions}; load by {generator}."
+
+
+def table(seen: Mapping[str, Figures]) -> str:
+    """One line for each contender, each figure with its ratio to the baseline's."""
+    direct, base = seen[DIRECT], seen[BASELINE]
+    header = [
+        "",
+        f"requests/s ({BUSY_CONNECTIONS} connections)",
+        "CPU µs per request",
+        "added p50 µs (1 connection)",
+        "added p99 µs (1 connection)",
+        "failures",
+    ]
+    lines = [row(header), row(["---", *["---:"] * (len(header) - 1)])]
+    for name, each in seen.items():
+        if each is direct:
+            cells = [f"{each.per_second:,.0f}", f"{each.cpu_microseconds:,.0f}", "0", "0"]
+        else:
+            cells = [
+                ratio(each.per_second, base.per_second),
+                ratio(each.cpu_microseconds, base.cpu_microseconds),
+                ratio(each.p50 - direct.p50, base.p50 - direct.p50),
+                ratio(each.p99 - direct.p99, base.p99 - direct.p99),
+            ]
+        lines.append(row([name, *cells, str(each.failures)]))
+    return "\n".join(["", *lines])
+
+
+def ratio(figure: float, base: float) -> str:
+    """A figure, and how many times the baseline's it is."""
+    return f"{figure:,.0f} ({figure / base:.2f}x)"
+
+
+def row(cells: Iterable[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def memory_line(folder: Path) -> str:
+    """How much memory the relay takes after its work, as a sentence."""
+    used = memory(folder)
+    work = f"after {used.captured:,} captured requests, with {used.waiting:,} events waiting"
+    return f"\n{used.now:.0f} MB resident {work}; {used.highest:.0f} MB at most."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The relay beside a plain proxy: requests a second, added latency and processor time, under the same load."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import load, nginx
+from bench.load import Demand, Load
+from bench.process import Process, free_port, python
+from bench.relays import relay
+
+DIRECT = "Flagsmith itself"
+BASELINE = "plain aiohttp proxy"
+BUSY_CONNECTIONS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one proxy costs; of several rounds, the median of each figure."""
+
+    per_second: float
+    # Processor time of the proxy per request.
+    cpu_microseconds: float
+    # Microseconds from sending a request to its whole answer, over a single connection.
+    p50: float
+    p99: float
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Somebody who answers the same requests."""
+
+    name: str
+    process: Process
+
+
+def compare(folder: Path, rounds: int, seconds: int) -> dict[str, Figures]:
+    """Measure all contenders in turn, *rounds* times, so that what else the machine does meets them alike."""
+    with contenders(folder) as answering:
+        for each in answering:
+            load.run(each.process.url, Demand(BUSY_CONNECTIONS, 1))  # caches, connections, code
+        seen = [{each.name: _measure(each.process, seconds) for each in answering} for _ in range(rounds)]
+    return {name: _median([round_[name] for round_ in seen]) for name in seen[0]}
+
+
+@contextmanager
+def contenders(folder: Path) -> Iterator[Sequence[Contender]]:
+    """Flagsmith, and everything that can stand before it on this machine."""
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        origin = enter(flagsmith(folder))
+        heap = enter(python("bench.heap", free_port()))
+        answering = [
+            Contender(DIRECT, origin),
+            Contender(BASELINE, enter(python("bench.baseline", free_port(), origin.url))),
+            Contender("relay", enter(relay(folder, "relay", origin.url, heap.url)).process),
+            Contender("relay, capturing nothing", enter(relay(folder, "bare", origin.url)).process),
+        ]
+        if nginx.installed():
+            answering.append(Contender("nginx", enter(nginx.proxy(folder, origin.url))))
+        yield answering
+
+
+@contextmanager
+def flagsmith(folder: Path) -> Iterator[Process]:
+    """The fastest stand-in there is on this machine."""
+    with nginx.flagsmith(folder) if nginx.installed() else python("bench.upstream", free_port()) as process:
+        yield process
+
+
+def _measure(process: Process, seconds: int) -> Figures:
+    used = process.cpu_seconds
+    busy = load.run(process.url, Demand(BUSY_CONNECTIONS, seconds))
+    process.rest()  # capture and commit come after the answers, and are paid for too
+    used = process.cpu_seconds - used
+    single = load.run(process.url, Demand(1, seconds))
+    process.rest()
+    return _figures(busy, single, used)
+
+
+def _figures(busy: Load, single: Load, cpu_seconds: float) -> Figures:
+    return Figures(
+        per_second=busy.per_second,
+        cpu_microseconds=cpu_seconds * 1e6 / busy.requests,
+        p50=single.p50,
+        p99=single.p99,
+        failures=busy.failures + single.failures,
+    )
+
+
+def _median(rounds: Sequence[Figures]) -> Figures:
+    return Figures(
+        per_second=statistics.median(each.per_second for each in rounds),
+        cpu_microseconds=statistics.median(each.cpu_microseconds for each in rounds),
+        p50=statistics.median(each.p50 for each in rounds),
+        p99=statistics.median(each.p99 for each in rounds),
+        failures=sum(each.failures for each in rounds),
+    )

@@ -1,0 +1,75 @@
+"""What the relay takes by being there: memory after much work, and time to its first answer."""
+
+import statistics
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import load
+from bench.comparison import flagsmith
+from bench.load import Demand
+from bench.process import free_port, python
+from bench.relays import Relay, relay
+
+CAPTURED = 100_000
+WAITING = 10_000
+# So many apps that Heap's limits let the events go as fast as they are captured.
+ENVIRONMENTS = 20
+# How often the relay brings its gauges up to date, at least.
+FIGURES_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory in MB, and how much work came before it."""
+
+    captured: int
+    waiting: int
+    now: float
+    highest: float
+
+
+def memory(folder: Path) -> Memory:
+    """Have most events delivered; then take Heap away, so that the rest waits."""
+    with ExitStack() as stack:
+        origin = stack.enter_context(flagsmith(folder))
+        heap = stack.enter_context(ExitStack())
+        heap_url = heap.enter_context(python("bench.heap", free_port())).url
+        measured = stack.enter_context(relay(folder, "memory", origin.url, heap_url, ENVIRONMENTS))
+        while measured.figure("relay_captured_total") < CAPTURED - WAITING:
+            _ask(measured, 4)
+        _until_delivered(measured)
+        heap.close()
+        while measured.figure("relay_outbox_events") < WAITING:
+            _ask(measured, 1)
+        return Memory(
+            captured=int(measured.figure("relay_captured_total")),
+            waiting=int(measured.figure("relay_outbox_events")),
+            now=measured.process.memory("VmRSS"),
+            highest=measured.process.memory("VmHWM"),
+        )
+
+
+def _ask(measured: Relay, seconds: int) -> None:
+    load.run(measured.process.url, Demand(32, seconds, ENVIRONMENTS))
+    time.sleep(2 * FIGURES_SECONDS)
+
+
+def _until_delivered(measured: Relay, within: float = 180) -> None:
+    ends = time.monotonic() + within
+    while measured.figure("relay_outbox_events"):
+        if time.monotonic() > ends:
+            raise RuntimeError("Heap does not get the events")
+        time.sleep(FIGURES_SECONDS)
+
+
+def seconds_to_ready(folder: Path, times: int = 5) -> float:
+    """The median time from starting a relay process until it says that it is ready."""
+
+    def once(number: int) -> float:
+        began = time.perf_counter()
+        with relay(folder, f"start-{number}", "http://127.0.0.1:9", "http://127.0.0.1:9"):
+            return time.perf_counter() - began
+
+    return statistics.median(once(number) for number in range(times))
