@@ -33,8 +33,9 @@ _SEPARATORS = re.compile(r"[\s,]+")
 def decode(body: bytes, coding: str, max_decoded: int) -> bytes:
     """*body* without the codings that Content-Encoding names, in the order in which they were applied.
 
-    Neither the result nor anything on the way is much larger than *max_decoded* bytes. Raises CaptureRefused:
-    "too_large" past that, "undecodable" where the body is cut short, followed by something, or not so coded.
+    Neither the result nor anything on the way is much larger than *max_decoded* bytes, beside a decoder's window (at
+    most 16 MiB for brotli, 8 MiB for zstd). Raises CaptureRefused: "too_large" past that, "undecodable" where the body
+    is cut short, followed by something, or not so coded.
     """
     codings = [name for name in _SEPARATORS.split(coding.lower()) if name not in {"", "identity"}]
     if len(codings) > MAX_CODINGS or not DECODERS.keys() >= set(codings):
