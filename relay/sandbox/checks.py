@@ -56,9 +56,15 @@ def envelope(document: object) -> str | None:
     return None if _DIGITS.fullmatch(document["app_id"]) else "Bad Request"
 
 
-def batch(document: dict[str, Any], knobs: Knobs) -> str | None:
-    """What is wrong with the list of events as a list."""
-    if "events" not in document:
+def app_of(document: object) -> str | None:
+    """The app that a request names, as far as it does."""
+    app_id = document.get("app_id") if isinstance(document, dict) else None
+    return app_id if isinstance(app_id, str) else None
+
+
+def batch(document: object, knobs: Knobs) -> str | None:
+    """What is wrong with the list of events as a list; a single track call has none."""
+    if not isinstance(document, dict) or "events" not in document:
         return None
     events = document["events"]
     if "event" in document:
@@ -72,17 +78,17 @@ def batch(document: dict[str, Any], knobs: Knobs) -> str | None:
     return _extra(document, "postBody", frozenset({"app_id", "events"}), knobs)
 
 
-def events_of(document: dict[str, Any]) -> list[object]:
-    """Its events; a single track call is taken as a batch of one, as Heap does."""
+def events_of(document: object) -> list[object]:
+    """The events of a request; a single track call is taken as a batch of one, as Heap does."""
+    if not isinstance(document, dict):
+        return []
     if isinstance(document.get("events"), list):
         return list(document["events"])
     return [{name: value for name, value in document.items() if name != "app_id"}]
 
 
-def event(given: object, path: str, now: float, knobs: Knobs) -> str | None:
+def event(given: dict[str, Any], path: str, now: float, knobs: Knobs) -> str | None:
     """The first thing wrong with one event; *now* is in seconds since 1970."""
-    if not isinstance(given, dict):
-        return f"{path} should be object"
     for check in _CHECKS:
         if wrong := check(given, path, knobs):
             return wrong

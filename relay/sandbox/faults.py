@@ -38,19 +38,15 @@ class Fault(Enum):
     # Stores nothing and closes the connection without an answer.
     DROP = auto()
 
-    @property
-    def stores(self) -> bool:
-        return self not in {Fault.HANG, Fault.RESET, Fault.DROP}
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. A stand-in Heap stores the events only where *store* says so."""
+    """A whole answer. *store*: whether a stand-in Heap stores the events; None: where the status is 2xx."""
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
-    store: bool = False
+    store: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +58,23 @@ class Raw:
 
 Script = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-# A status other than 200 is a `Reply` of that status; 200 is the ordinary answer.
+# 200 stands for the ordinary answer, another status for a `Reply` with nothing in it.
 Scripted = int | Reply | Raw | Fault | Script
 
 _HTML = Reply(200, b"<!doctype html><title>Please log in</title>", (("Content-Type", "text/html"),))
 _TRUNCATED = Raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
+
+
+def stores(scripted: Scripted) -> bool:
+    """Whether a stand-in Heap that answers so has stored the events."""
+    match scripted:
+        case int():
+            return scripted < 300
+        case Reply():
+            return scripted.status < 300 if scripted.store is None else scripted.store
+        case Fault():
+            return scripted not in {Fault.HANG, Fault.RESET, Fault.DROP}
+    return False
 
 
 def status_of(scripted: Scripted) -> int:

@@ -13,6 +13,9 @@ LIST_SEPARATOR = "||"
 MAX_JOINED = 1_024
 DAY = 86_400.0
 
+# App, idempotency key, and the timestamp where that counts.
+Key = tuple[str, str, object]
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
@@ -34,21 +37,20 @@ class StoredEvent:
 class Store:
     """The events by app, in the order in which they came."""
 
-    def __init__(self, knobs: Knobs) -> None:
-        self._knobs = knobs
-        self._seen: dict[tuple[str, str, object], float] = {}
+    def __init__(self) -> None:
+        self._seen: dict[Key, float] = {}
         self._events: dict[str, list[StoredEvent]] = {}
         self.duplicates = 0
 
-    def put(self, app_id: str, given: dict[str, Any], now: float) -> StoredEvent | None:
+    def put(self, app_id: str, given: dict[str, Any], now: float, knobs: Knobs) -> StoredEvent | None:
         """Store one checked event and return it; None for a repeat, which changes nothing."""
-        key = self._key(app_id, given)
+        key = _key(app_id, given, knobs)
+        if key is not None and self._is_known(key, now, knobs):
+            self.duplicates += 1
+            return None
         if key is not None:
-            if key in self._seen and not self._is_forgotten(self._seen[key], now):
-                self.duplicates += 1
-                return None
             self._seen[key] = now
-        stored = self._stored(app_id, given, now)
+        stored = _stored(app_id, given, now, knobs)
         self._events.setdefault(app_id, []).append(stored)
         return stored
 
@@ -64,26 +66,29 @@ class Store:
             return len(self._events.get(app_id, ()))
         return sum(map(len, self._events.values()))
 
-    def _key(self, app_id: str, given: dict[str, Any]) -> tuple[str, str, object] | None:
-        key = given.get("idempotency_key")
-        if key is None or len(key) < checks.MIN_IDEMPOTENCY_KEY:
-            return None
-        return app_id, key, given.get("timestamp") if self._knobs.dedupe == "key_and_timestamp" else None
+    def _is_known(self, key: Key, now: float, knobs: Knobs) -> bool:
+        return key in self._seen and (knobs.dedupe != "day" or now - self._seen[key] < DAY)
 
-    def _is_forgotten(self, at: float, now: float) -> bool:
-        return self._knobs.dedupe == "day" and now - at >= DAY
 
-    def _stored(self, app_id: str, given: dict[str, Any], now: float) -> StoredEvent:
-        return StoredEvent(
-            app_id=app_id,
-            event=given["event"],
-            identity=given.get("identity"),
-            user_id=given.get("user_id"),
-            properties=_kept(given.get("properties", {}), self._knobs),
-            timestamp=given.get("timestamp"),
-            idempotency_key=given.get("idempotency_key"),
-            received_at=now,
-        )
+def _key(app_id: str, given: dict[str, Any], knobs: Knobs) -> Key | None:
+    """What makes an event the same one; None for an event that is always new."""
+    key = given.get("idempotency_key")
+    if key is None or len(key) < checks.MIN_IDEMPOTENCY_KEY:
+        return None
+    return app_id, key, given.get("timestamp") if knobs.dedupe == "key_and_timestamp" else None
+
+
+def _stored(app_id: str, given: dict[str, Any], now: float, knobs: Knobs) -> StoredEvent:
+    return StoredEvent(
+        app_id=app_id,
+        event=given["event"],
+        identity=given.get("identity"),
+        user_id=given.get("user_id"),
+        properties=_kept(given.get("properties", {}), knobs),
+        timestamp=given.get("timestamp"),
+        idempotency_key=given.get("idempotency_key"),
+        received_at=now,
+    )
 
 
 def _kept(properties: dict[str, Any], knobs: Knobs) -> dict[str, Any]:

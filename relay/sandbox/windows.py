@@ -12,6 +12,9 @@ Limit = Literal["app_minute", "identity_minute", "identity_requests"]
 LIMITS: Mapping[Limit, int] = {"app_minute": 15_000, "identity_minute": 1_000, "identity_requests": 30}
 SPANS: Mapping[Limit, float] = {"app_minute": 60, "identity_minute": 60, "identity_requests": 30}
 
+# Whom a window is about: an app, and one identity of it or None for the whole app.
+Key = tuple[str, str | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -36,22 +39,26 @@ class Peaks:
 
 
 class Window:
-    """How much was added within the last *span* seconds; adding costs the same however much that is."""
-
-    __slots__ = ("_entries", "_span", "total")
+    """Sums per key over the last *span* seconds. Adding costs the same however much it holds."""
 
     def __init__(self, span: float) -> None:
         self._span = span
-        self._entries: deque[tuple[float, int]] = deque()
-        self.total = 0
+        self._entries: deque[tuple[float, Key, int]] = deque()
+        self._totals: dict[Key, int] = {}
 
-    def add(self, now: float, amount: int) -> int:
-        """Add *amount* at *now*; returns the new total. What is exactly *span* old is out."""
+    def add(self, key: Key, amount: int, now: float) -> int:
+        """Add *amount* at *now* and return the key's sum. What is exactly *span* old is out."""
         while self._entries and self._entries[0][0] <= now - self._span:
-            self.total -= self._entries.popleft()[1]
-        self._entries.append((now, amount))
-        self.total += amount
-        return self.total
+            self._forget_oldest()
+        self._entries.append((now, key, amount))
+        total = self._totals[key] = self._totals.get(key, 0) + amount
+        return total
+
+    def _forget_oldest(self) -> None:
+        _, key, amount = self._entries.popleft()
+        self._totals[key] -= amount
+        if not self._totals[key]:
+            del self._totals[key]
 
 
 class Meter:
@@ -59,7 +66,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
-        self._windows: dict[tuple[Limit, str, str | None], Window] = {}
+        self._windows = {limit: Window(span) for limit, span in SPANS.items()}
         self._peaks: dict[Limit, int] = dict.fromkeys(LIMITS, 0)
 
     @property
@@ -69,19 +76,15 @@ class Meter:
     def count(self, app_id: str, identities: Sequence[str | None], now: float) -> bool:
         """Count one request that names *identities*, one per event; tells whether it keeps every limit."""
         before = len(self.violations)
-        self._add("app_minute", app_id, None, len(identities), now)
+        self._add("app_minute", (app_id, None), len(identities), now)
         for identity, events in Counter(identities).items():
             if identity is not None:
-                self._add("identity_minute", app_id, identity, events, now)
-                self._add("identity_requests", app_id, identity, 1, now)
+                self._add("identity_minute", (app_id, identity), events, now)
+                self._add("identity_requests", (app_id, identity), 1, now)
         return len(self.violations) == before
 
-    def _add(self, limit: Limit, app_id: str, identity: str | None, amount: int, now: float) -> None:
-        key = (limit, app_id, identity)
-        window = self._windows.get(key)
-        if window is None:
-            window = self._windows[key] = Window(SPANS[limit])
-        total = window.add(now, amount)
+    def _add(self, limit: Limit, key: Key, amount: int, now: float) -> None:
+        total = self._windows[limit].add(key, amount, now)
         self._peaks[limit] = max(self._peaks[limit], total)
         if total > LIMITS[limit]:
-            self.violations.append(Violation(limit, app_id, identity, total, now))
+            self.violations.append(Violation(limit, *key, total, now))
