@@ -16,7 +16,7 @@ from relay.core.evaluate import evaluate
 from relay.core.translate import translate
 from relay.errors import CaptureRefused, OutboxError, OutboxFull
 from relay.metrics import Metrics
-from relay.model import Clock, DeadLetter, Environment, Event, Evaluation, Exchange, Verdict
+from relay.model import Clock, DeadLetter, Environment, Evaluation, Event, Exchange, Verdict
 from relay.outbox import Outbox
 from relay.recording import Call, CaptureLimits, CopyMemory, Recording
 
@@ -58,7 +58,7 @@ class Capture:
         self._clock = clock or Clock()
         self._new_key = new_key or time_ordered_key
         self._before_answer = before_answer
-        self._memory = CopyMemory(limits.memory)
+        self.memory = CopyMemory(limits.memory)
         self._small: deque[_Offer] = deque()
         self._large: deque[_Offer] = deque()
         self._done: list[_Outcome] = []
@@ -67,6 +67,8 @@ class Capture:
         self._large_work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        # Held while an outcome is being committed: whoever compares the books takes it, and sees no half-done change.
+        self.committing = asyncio.Lock()
         # What this process captured, and what of it is not in the outbox's books yet, by environment.
         self.captured: Counter[str] = Counter()
         self.in_hand: Counter[str] = Counter()
@@ -76,7 +78,7 @@ class Capture:
     ) -> Recording:
         """Start to remember one identity call."""
         call = Call(environment, method, target, request_type, request_encoding)
-        return Recording(call, self._limits, self._memory, self)
+        return Recording(call, self._limits, self.memory, self)
 
     def skip(self, environment: Environment, reason: str) -> None:
         """Count an identity answer that is seen and not kept."""
@@ -187,7 +189,7 @@ class Capture:
         if not await self._store(entries):
             await self._store([])
         for outcome in outcomes:
-            self._memory.give_back(outcome.offer.size)
+            self.memory.give_back(outcome.offer.size)
             if outcome.offer.committed is not None and not outcome.offer.committed.done():
                 outcome.offer.committed.set_result(None)
         if not self.in_hand.total():
@@ -201,12 +203,13 @@ class Capture:
         events = [entry for entry in entries if isinstance(entry, Event)]
         dead = [entry for entry in entries if isinstance(entry, DeadLetter)]
         try:
-            await self._outbox.put(events, dead, tally)
+            async with self.committing:
+                await self._outbox.put(events, dead, tally)
+                self._settle_in_hand([*events, *(letter.event for letter in dead)], tally)
         except OutboxError as failure:
             self._tally.update(tally)
             self._refuse_all(entries, failure)
             return not entries
-        self._settle_in_hand([*events, *(letter.event for letter in dead)], tally)
         for letter in dead:
             self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
         return True

@@ -1,0 +1,1 @@
+"""What operators and their machines see of a running relay."""

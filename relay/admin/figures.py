@@ -1,0 +1,63 @@
+"""Copy what the outbox knows into the metrics, on a timer, so that a scrape never waits for storage."""
+
+import asyncio
+from contextlib import suppress
+
+from relay.capture import Capture
+from relay.errors import OutboxError
+from relay.metrics import Metrics
+from relay.model import Book, Clock
+from relay.outbox import Outbox
+
+EVERY_SECONDS = 1.0
+
+
+class Figures:
+    """The outbox's gauges and the books' difference; the capture's own counts are the other side of the books."""
+
+    def __init__(self, outbox: Outbox, capture: Capture, metrics: Metrics, clock: Clock) -> None:
+        self._outbox = outbox
+        self._capture = capture
+        self._metrics = metrics
+        self._clock = clock
+        # What was in the books before this process captured anything; None until they could be read.
+        self._before: dict[str, int] | None = None
+
+    async def run(self) -> None:
+        """Refresh until cancelled."""
+        while True:
+            with suppress(OutboxError):  # whoever needs the outbox says so; here the last figures stay
+                await self.refresh()
+            await asyncio.sleep(EVERY_SECONDS)
+
+    async def refresh(self) -> None:
+        """Read once and set the gauges."""
+        async with self._capture.committing:
+            books = await self._outbox.books()
+            self._compare(books)
+        usage = await self._outbox.usage()
+        lanes = await self._outbox.lanes()
+        self._metrics.outbox_bytes.set(usage.size)
+        self._metrics.outbox_capacity.set(usage.capacity)
+        oldest = min((lane.oldest for lane in lanes if lane.oldest is not None), default=None)
+        self._metrics.outbox_oldest.set(0 if oldest is None else max(0.0, self._clock.wall() - oldest))
+        for environment, book in books.items():
+            self._metrics.outbox_events.labels(environment).set(book.waiting)
+            self._metrics.dead_letters.labels(environment).set(book.dead_letters)
+
+    def _compare(self, books: dict[str, Book]) -> None:
+        captured, in_hand = self._capture.captured, self._capture.in_hand
+        settled = {name: outcomes(book) for name, book in books.items()}
+        names = settled.keys() | captured.keys()
+        if self._before is None:
+            self._before = {name: settled.get(name, 0) - captured[name] + in_hand[name] for name in names}
+        for name in names:
+            expected = self._before.get(name, 0) + captured[name] - in_hand[name]
+            self._metrics.books_difference.labels(name).set(expected - settled.get(name, 0))
+
+
+def outcomes(book: Book) -> int:
+    """How many captured answers the book knows the fate of."""
+    parts = (book.skipped, book.refused, book.dropped)
+    kept = book.superseded + book.delivered + book.dead_letters + book.waiting
+    return kept + sum(sum(part.values()) for part in parts)

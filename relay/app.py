@@ -1,0 +1,250 @@
+"""The only place that knows all the parts: build them, start them, supervise them, stop them in order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import http_parser, web
+from prometheus_client import CollectorRegistry
+
+from relay import __version__
+from relay.admin.figures import Figures
+from relay.admin.server import Health, admin_app
+from relay.capture import Capture
+from relay.config import Config
+from relay.errors import OutboxError, OutboxInUse, StartError
+from relay.metrics import Metrics
+from relay.model import Clock
+from relay.outbox import Outbox
+from relay.outbox.keeper import Keeper
+from relay.outbox.memory import MemoryOutbox
+from relay.outbox.sqlite import SqliteOutbox
+from relay.proxy import Proxy
+from relay.recording import CaptureLimits
+from relay.sender import Sender
+from relay.supervise import supervised
+from relay.upstream import Upstream
+
+log = structlog.get_logger(__name__)
+
+# Committing what was captured takes milliseconds; a disk that hangs must not eat the time of the other steps.
+COMMIT_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything one relay is made of."""
+
+    config: Config
+    metrics: Metrics
+    outbox: Outbox
+    capture: Capture
+    sender: Sender
+    proxy: Proxy
+    upstream: Upstream
+    health: Health
+    registry: CollectorRegistry
+    clock: Clock
+
+
+class Relay:
+    """One relay in this process: `run` until `stop`."""
+
+    def __init__(self, config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None) -> None:
+        self._parts = build(config, registry or CollectorRegistry(), clock or Clock())
+        self._stopping = asyncio.Event()
+        # Set once requests are answered; `url` and `admin_url` are known then.
+        self.started = asyncio.Event()
+        self.url = ""
+        self.admin_url = ""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where this relay's events wait."""
+        return self._parts.outbox
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where this relay's metrics are."""
+        return self._parts.registry
+
+    @property
+    def parts(self) -> Parts:
+        """Everything this relay is made of."""
+        return self._parts
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Begin the orderly shutdown; `run` returns at its end."""
+        self._parts.health.ready = False  # the load balancer looks elsewhere
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`, then shut down in order. Raises StartError where this machine does not allow it."""
+        parts = self._parts
+        require_c_parser()
+        async with AsyncExitStack() as stack:
+            await open_outbox(parts.outbox, required=parts.config.outbox.required)
+            stack.push_async_callback(parts.outbox.close)
+            await stack.enter_async_context(parts.upstream)
+            await stack.enter_async_context(parts.sender)
+            front = await self._listen(stack)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(work, name=name) for name, work in self._work()]
+                self._announce()
+                await self._stopping.wait()
+                await self._shut_down(front)
+                for task in tasks:
+                    task.cancel()
+            await self._say_goodbye()
+
+    async def _listen(self, stack: AsyncExitStack) -> web.ServerRunner:
+        """Open both ports; the proxy's runner is the one that shuts down in order."""
+        parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
+        front = web.ServerRunner(parts.proxy.server(), shutdown_timeout=parts.config.shutdown.finish)
+        back = web.AppRunner(admin_app(parts.health, parts.registry, admin.hosts), access_log=None, shutdown_timeout=1)
+        self.url = await _open_port(stack, front, listen.host, listen.port, "listen.port")
+        self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin.port")
+        return front
+
+    def _work(self) -> list[tuple[str, Coroutine[None, None, None]]]:
+        """The long-lived tasks by name; all but the heartbeat are supervised."""
+        parts = self._parts
+        figures = Figures(parts.outbox, parts.capture, parts.metrics, parts.clock)
+        keeper = Keeper(parts.outbox, parts.config.outbox, parts.clock)
+        passengers = {
+            "capture": parts.capture.run,
+            "sender": parts.sender.run,
+            "keeper": keeper.run,
+            "figures": figures.run,
+        }
+        work = [(name, supervised(run, name, parts.metrics)) for name, run in passengers.items()]
+        return [*work, ("heartbeat", parts.health.tick())]
+
+    def _announce(self) -> None:
+        """Say in a few lines what will be done, and be ready for it."""
+        config = self._parts.config
+        log.info("relay.started", version=__version__, listen=self.url, admin=self.admin_url)
+        log.info("relay.forwards", upstream=config.upstream.url)
+        for name, lane in {environment.name: environment.lane for environment in config.by_key().values()}.items():
+            log.info("relay.captures", environment=name, heap=lane.url, outbox=config.outbox.label)
+        if not config.environments:
+            log.warning("relay.captures_nothing", advice="name an environment in the YAML")
+        self._parts.health.ready = True
+        self.started.set()
+
+    async def _shut_down(self, front: web.ServerRunner) -> None:
+        parts, limits = self._parts, self._parts.config.shutdown
+        log.info("relay.stopping", grace=limits.grace, finish=limits.finish)
+        await asyncio.sleep(limits.grace)
+        await front.cleanup()  # stop accepting; requests in flight finish
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await parts.proxy.finished()  # answers whose caller left are read to their end
+                await parts.capture.drained()  # what was captured reaches the outbox
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.drain):
+                await (parts.sender.drain() if parts.config.outbox.dies_with_process else parts.sender.stop())
+
+    async def _say_goodbye(self) -> None:
+        parts = self._parts
+        waiting, lost = 0, parts.capture.in_hand.total()
+        with suppress(OutboxError):
+            waiting = sum(level.events for level in await parts.outbox.lanes())
+        if parts.config.outbox.dies_with_process:
+            waiting, lost = 0, lost + waiting
+        log.info("relay.stopped", delivered=parts.sender.delivered, kept=waiting, lost=lost)
+
+
+@asynccontextmanager
+async def running(
+    config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None
+) -> AsyncIterator[Relay]:
+    """A relay that serves while the context is open, and is shut down in order at its end."""
+    relay = Relay(config, registry=registry, clock=clock)
+    run = asyncio.create_task(relay.run(), name="relay")
+    started = asyncio.create_task(relay.started.wait(), name="relay.started")
+    await asyncio.wait({run, started}, return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
+    try:
+        if not run.done():
+            yield relay
+    finally:
+        relay.stop()
+        await run
+
+
+def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
+    """Make every part; nothing is opened or started yet."""
+    metrics = Metrics.on(registry)
+    outbox = make_outbox(config)
+    limits = CaptureLimits(
+        max_answer=config.capture.max_answer,
+        max_decoded=config.capture.max_decoded,
+        max_flags=config.capture.max_flags,
+        memory=config.capture.memory,
+    )
+    before_answer = config.outbox.commit == "before_answer"
+    capture = Capture(outbox, limits, metrics, before_answer=before_answer, clock=clock)
+    upstream = Upstream(config.upstream)
+    return Parts(
+        config=config,
+        metrics=metrics,
+        outbox=outbox,
+        capture=capture,
+        sender=Sender(outbox, config.lanes(), metrics, clock),
+        proxy=Proxy(config, upstream, capture, metrics, clock),
+        upstream=upstream,
+        health=Health(),
+        registry=registry,
+        clock=clock,
+    )
+
+
+def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
+    """The storage that `outbox.url` names; a *guest* works on it beside the relay that owns it."""
+    settings = config.outbox
+    share = settings.dead_letters.max_share
+    if settings.path is None:
+        return MemoryOutbox(max_bytes=settings.max_bytes, dead_letter_share=share)
+    return SqliteOutbox(settings.path, max_bytes=settings.max_bytes, dead_letter_share=share, guest=guest)
+
+
+async def open_outbox(outbox: Outbox, *, required: bool) -> None:
+    """Open the outbox, or go on without: flags matter more. Raises StartError where it is required or owned."""
+    try:
+        await outbox.open()
+    except OutboxInUse as owned:
+        raise StartError(str(owned)) from owned
+    except OutboxError as failure:
+        if required:
+            raise StartError(f"{failure} (outbox.required is true, so the relay does not start without it)") from failure
+        log.error("outbox.unavailable", detail=str(failure), consequence="flags are forwarded, nothing is captured")
+
+
+def require_c_parser() -> None:
+    """aiohttp's parser in plain Python has been the weaker one in every request smuggling advisory: refuse it."""
+    if not hasattr(http_parser, "HttpRequestParserC"):
+        raise StartError("aiohttp's C parser is missing; install aiohttp from a binary wheel, or with a C compiler")
+
+
+async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, key: str) -> str:
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as failure:
+        reason = failure.strerror or str(failure)
+        raise StartError(f"cannot listen on {host} port {port}: {reason}; change {key}, or stop who holds it") from failure
+    return _url(runner.addresses[0])
+
+
+def _url(address: tuple[str, int]) -> str:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"http://{host}:{address[1]}"

@@ -1,0 +1,56 @@
+"""relay health: ask a running relay how it is, for exec probes in images without a shell."""
+
+import os
+import sys
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import click
+
+from relay import config
+from relay.errors import ConfigError
+
+# A probe that hangs is an answer, too.
+TIMEOUT_SECONDS = 3.0
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a relay may listen on, not what we ask
+
+
+@click.command()
+@click.option("-c", "--config", "path", type=click.Path(path_type=Path), help="The YAML file, for admin's address.")
+@click.option("--address", default="127.0.0.1:19090", show_default=True, help="Admin's HOST:PORT where no file is given.")
+@click.option("--ready", is_flag=True, help="Ask whether traffic is welcome, not only whether it lives.")
+def health(path: Path | None, address: str, ready: bool) -> None:
+    """Exit 0 where a running relay says that it is well, 1 where it does not."""
+    try:
+        host, port = _admin_of(path) if path else _split(address)
+    except ConfigError as mistakes:
+        click.echo(str(mistakes), err=True)
+        sys.exit(2)
+    healthy, said = ask(ANY_ADDRESS.get(host, host), port, "/readyz" if ready else "/healthz")
+    click.echo(said, err=not healthy)
+    sys.exit(0 if healthy else 1)
+
+
+def ask(host: str, port: int, path: str) -> tuple[bool, str]:
+    """What the admin server answers at *path*: whether all is well, and its words."""
+    connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status == 200, answer.read(1000).decode(errors="replace").strip()
+    except (OSError, HTTPException) as failure:
+        return False, f"no relay answers at {host} port {port}: {failure}"
+    finally:
+        connection.close()
+
+
+def _admin_of(path: Path) -> tuple[str, int]:
+    admin = config.load(path, os.environ).config.admin
+    return admin.host, admin.port
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise click.UsageError(f"--address takes HOST:PORT, as in 127.0.0.1:19090, not {address!r}")
+    return host.strip("[]"), int(port)

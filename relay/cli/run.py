@@ -1,0 +1,54 @@
+"""relay run: the relay itself."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from relay import config, log
+from relay.app import Relay
+from relay.errors import ConfigError, StartError
+
+
+@click.command()
+@click.option("-c", "--config", "path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
+def run(path: Path) -> None:
+    """Run the relay until SIGTERM or SIGINT."""
+    try:
+        loaded = config.load(path, os.environ)
+        log.configure(loaded.config.log.level, console=wants_console(loaded.config.log.format))
+        for warning in loaded.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        asyncio.run(serve(loaded.config))
+    except ConfigError as mistakes:
+        click.echo(str(mistakes), err=True)
+        sys.exit(2)
+    except StartError as failure:
+        click.echo(f"relay: {failure}", err=True)
+        sys.exit(1)
+
+
+def wants_console(log_format: str) -> bool:
+    """Whether log lines are for a person: said so, or "auto" on a terminal."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
+async def serve(settings: config.Config) -> None:
+    """Run one relay; the first signal shuts it down in order, a second one stops it at once.
+
+    What was committed to the outbox is safe in either case.
+    """
+    relay = Relay(settings)
+    running = asyncio.create_task(relay.run(), name="relay")
+
+    def on_signal() -> None:
+        running.cancel() if relay.stopping else relay.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    with suppress(asyncio.CancelledError):
+        await running

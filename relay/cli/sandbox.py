@@ -1,0 +1,36 @@
+"""relay sandbox: see the whole path work, with nothing else on the machine."""
+
+import asyncio
+import sys
+from contextlib import suppress
+
+import click
+
+from relay import log
+from relay.errors import StartError
+from relay.sandbox import play
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Run a fixed sample on free ports, check the books, and exit.")
+@click.option("--port", default=18080, show_default=True, help="The relay's port; 0 takes a free one.")
+@click.option("--admin-port", default=19090, show_default=True, help="Its admin port; 0 takes a free one.")
+def sandbox(once: bool, port: int, admin_port: int) -> None:
+    """Run a stand-in Flagsmith, the relay, and a strict stand-in Heap, with sample traffic."""
+    log.configure("warning", console=True)
+    try:
+        with suppress(KeyboardInterrupt):
+            sys.exit(0 if asyncio.run(_run(once, port, admin_port)) else 1)
+    except StartError as failure:
+        click.echo(f"relay: {failure}, or try --port 0 --admin-port 0", err=True)
+        sys.exit(1)
+
+
+async def _run(once: bool, port: int, admin_port: int) -> bool:
+    if once:
+        port = admin_port = 0
+    async with play.sandbox(port=port, admin_port=admin_port, say=click.echo) as box:
+        if once:
+            return await play.sample(box, click.echo)
+        await play.trickle(box, click.echo)
+    return True

@@ -1,0 +1,74 @@
+"""The admin port: for probes and scrapers, never for a page that was rebound to our address."""
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from relay.admin.server import is_own_name
+from relay.app import Relay
+from tests.conftest import StartRelay
+
+
+async def test_a_running_relay_is_live_and_ready(relay: Relay, http: aiohttp.ClientSession) -> None:
+    for path in ("/healthz", "/readyz"):
+        async with http.get(relay.admin_url + path) as answer:
+            assert answer.status == 200
+
+
+async def test_a_relay_that_stops_is_live_and_not_ready(start_relay: StartRelay, http: aiohttp.ClientSession) -> None:
+    """While the grace lasts, the load balancer looks elsewhere and every probe and call is still answered."""
+    async with start_relay(shutdown={"grace": "1s"}) as relay:
+        relay.stop()
+
+        async with http.get(relay.admin_url + "/readyz") as answer:
+            assert answer.status == 503
+        async with http.get(relay.admin_url + "/healthz") as answer:
+            assert answer.status == 200
+
+
+async def test_metrics_parse_and_carry_the_promised_names(relay: Relay, http: aiohttp.ClientSession) -> None:
+    async with http.get(relay.admin_url + "/metrics") as answer:
+        text = await answer.text()
+
+    families = {family.name for family in text_string_to_metric_families(text)}
+    assert {
+        *("relay_requests", "relay_upstream_seconds", "relay_added_seconds", "relay_captured", "relay_skipped"),
+        *("relay_refused", "relay_superseded", "relay_dropped", "relay_delivered", "relay_dead_letters"),
+        *("relay_attempts", "relay_outbox_events", "relay_outbox_bytes", "relay_outbox_oldest_seconds"),
+        *("relay_books_difference", "relay_config_reloads", "relay_task_restarts"),
+    } <= families
+    assert "# TYPE relay_dead_letters_total counter" in text
+    assert "# TYPE relay_dead_letters gauge" in text
+
+
+async def test_a_foreign_host_name_is_refused(relay: Relay, http: aiohttp.ClientSession) -> None:
+    async with http.get(relay.admin_url + "/metrics", headers={"Host": "attacker.example"}) as answer:
+        assert answer.status == 421
+        assert "relay_" not in await answer.text()
+
+
+async def test_a_named_host_is_answered(start_relay: StartRelay, http: aiohttp.ClientSession) -> None:
+    async with (
+        start_relay(admin={"hosts": ["relay.internal"]}) as relay,
+        http.get(relay.admin_url + "/metrics", headers={"Host": "Relay.Internal:19090"}) as answer,
+    ):
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1:19090", True),
+        ("10.1.2.3", True),
+        ("[::1]:19090", True),
+        ("localhost", True),
+        ("LOCALHOST:1", True),
+        ("relay.svc", True),
+        ("evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("", False),
+        ("[evil", False),
+    ],
+)
+def test_only_addresses_localhost_and_listed_names_are_ours(host: str, own: bool) -> None:
+    assert is_own_name(host, frozenset({"relay.svc"})) is own

@@ -1,0 +1,171 @@
+"""Capture: what the proxy hands over becomes an event, a count, or both; it never waits and never raises."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from relay.capture import Capture, time_ordered_key
+from relay.metrics import Metrics
+from relay.model import Book, Environment, Lane
+from relay.outbox.memory import MemoryOutbox
+from relay.recording import OVERHEAD_BYTES, CaptureLimits
+
+LANE = Lane("https://heapanalytics.com", "11")
+ENVIRONMENT = Environment("tests", LANE, "Flagsmith Feature Flags")
+TARGET = "/api/v1/identities/?identifier=ada"
+LIMITS = CaptureLimits(max_answer=100_000, max_decoded=1_000_000, max_flags=100, memory=1_000_000)
+
+
+def answer(identity: str = "ada", *, padding: int = 0) -> bytes:
+    flag = {"feature": {"name": "dark_mode"}, "enabled": True, "feature_state_value": None}
+    return json.dumps({"identifier": identity, "flags": [flag], "padding": "x" * padding}).encode()
+
+
+def feed(capture: Capture, body: bytes, *, answer_type: str = "application/json") -> "asyncio.Future[None] | None":
+    recording = capture.begin(ENVIRONMENT, "GET", TARGET, "", "")
+    recording.answered(answer_type, "")
+    recording.answer_chunk(body)
+    return recording.finish(1_800_000_000.0)
+
+
+
+@asynccontextmanager
+async def capturing(
+    limits: CaptureLimits = LIMITS, *, max_bytes: int = 10_000_000, before_answer: bool = False
+) -> AsyncIterator[tuple[Capture, MemoryOutbox]]:
+    outbox = MemoryOutbox(max_bytes=max_bytes, dead_letter_share=0.25)
+    await outbox.open()
+    capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=before_answer)
+    running = asyncio.create_task(capture.run())
+    try:
+        yield capture, outbox
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await outbox.close()
+
+
+async def book_of(capture: Capture, outbox: MemoryOutbox) -> Book:
+    await capture.drained()
+    return (await outbox.books())["tests"]
+
+
+async def test_an_identity_answer_becomes_a_waiting_event() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer())
+
+        assert await book_of(capture, outbox) == Book(captured=1, waiting=1)
+
+
+async def test_an_answer_without_flags_is_skipped_and_counted() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, b'{"detail": "Missing identifier"}')
+
+        assert await book_of(capture, outbox) == Book(captured=1, skipped={"not_flags": 1})
+
+
+async def test_a_skip_alone_reaches_the_books() -> None:
+    async with capturing() as (capture, outbox):
+        capture.skip(ENVIRONMENT, "already_captured")
+
+        assert await book_of(capture, outbox) == Book(captured=1, skipped={"already_captured": 1})
+
+
+async def test_an_answer_above_max_answer_is_refused_and_gives_its_memory_back() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer(padding=LIMITS.max_answer))
+
+        assert await book_of(capture, outbox) == Book(captured=1, refused={"too_large": 1})
+        assert capture.memory.held == 0
+
+
+async def test_what_cannot_be_decoded_is_refused() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, b'{"identifier": "ada", "flags": [')
+
+        assert await book_of(capture, outbox) == Book(captured=1, refused={"undecodable": 1})
+
+
+async def test_copies_past_the_memory_of_all_are_refused() -> None:
+    body = answer(padding=5_000)
+    room_for_two = 2 * (len(body) + OVERHEAD_BYTES + len(TARGET))
+    limits = CaptureLimits(max_answer=100_000, max_decoded=100_000, max_flags=10, memory=room_for_two)
+    async with capturing(limits) as (capture, outbox):
+        for _ in range(3):
+            feed(capture, body)
+
+        assert await book_of(capture, outbox) == Book(captured=3, waiting=2, refused={"memory": 1})
+
+
+async def test_memory_is_given_back_after_the_commit() -> None:
+    async with capturing() as (capture, _):
+        for _ in range(50):
+            feed(capture, answer())
+        await capture.drained()
+
+        assert capture.memory.held == 0
+
+
+async def test_a_discarded_recording_leaves_no_trace() -> None:
+    async with capturing() as (capture, outbox):
+        recording = capture.begin(ENVIRONMENT, "GET", TARGET, "", "")
+        recording.answer_chunk(b"half an ans")
+        recording.discard()
+        recording.discard()
+
+        assert capture.memory.held == 0
+        assert await outbox.books() == {}
+
+
+async def test_a_large_answer_does_not_hold_up_small_ones() -> None:
+    limits = CaptureLimits(max_answer=10_000_000, max_decoded=10_000_000, max_flags=100, memory=20_000_000)
+    async with capturing(limits) as (capture, outbox):
+        feed(capture, answer("large", padding=3_000_000))
+        feed(capture, answer("small"))
+
+        assert await book_of(capture, outbox) == Book(captured=2, waiting=2)
+
+
+async def test_a_full_outbox_refuses_the_new_and_counts_it() -> None:
+    async with capturing(max_bytes=1) as (capture, outbox):
+        feed(capture, answer())
+
+        assert await book_of(capture, outbox) == Book(captured=1, refused={"outbox_full": 1})
+
+
+async def test_before_answer_the_future_ends_with_the_commit() -> None:
+    async with capturing(before_answer=True) as (capture, outbox):
+        committed = feed(capture, answer())
+
+        assert committed is not None
+        await committed
+        assert (await outbox.books())["tests"].waiting == 1
+
+
+async def test_after_answer_there_is_nothing_to_wait_for() -> None:
+    async with capturing() as (capture, _):
+        assert feed(capture, answer()) is None
+
+
+async def test_a_request_body_too_large_to_keep_does_not_cost_the_event() -> None:
+    async with capturing() as (capture, outbox):
+        recording = capture.begin(ENVIRONMENT, "POST", TARGET, "application/json", "")
+        recording.request_chunk(b"x" * 2_000_000)
+        recording.answered("application/json", "")
+        recording.answer_chunk(answer())
+        recording.finish(1_800_000_000.0)
+
+        assert await book_of(capture, outbox) == Book(captured=1, waiting=1)
+
+
+@pytest.mark.parametrize("at", [0.0, 1_800_000_000.0, 9_999_999_999.0])
+def test_keys_are_ascii_of_at_least_32_characters_and_follow_the_time(at: float) -> None:
+    key = time_ordered_key(at)
+
+    assert key.isascii()
+    assert len(key) >= 32
+    assert key < time_ordered_key(at + 0.002)
