@@ -52,7 +52,9 @@ class Parts:
 class Relay:
     """One relay in this process: `run` until `stop`."""
 
-    def __init__(self, config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None
+    ) -> None:
         self._parts = build(config, registry or CollectorRegistry(), clock or Clock())
         self._stopping = asyncio.Event()
         # Set once requests are answered; `url` and `admin_url` are known then.
@@ -224,7 +226,7 @@ async def open_outbox(outbox: Outbox, *, required: bool) -> None:
         raise StartError(str(owned)) from owned
     except OutboxError as failure:
         if required:
-            raise StartError(f"{failure} (outbox.required is true, so the relay does not start without it)") from failure
+            raise StartError(f"{failure} (outbox.required is true: no start without it)") from failure
         log.error("outbox.unavailable", detail=str(failure), consequence="flags are forwarded, nothing is captured")
 
 
@@ -241,7 +243,8 @@ async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, p
         await web.TCPSite(runner, host, port).start()
     except OSError as failure:
         reason = failure.strerror or str(failure)
-        raise StartError(f"cannot listen on {host} port {port}: {reason}; change {key}, or stop who holds it") from failure
+        advice = f"change {key}, or stop who holds it"
+        raise StartError(f"cannot listen on {host} port {port}: {reason}; {advice}") from failure
     return _url(runner.addresses[0])
 
 

@@ -32,7 +32,6 @@ def feed(capture: Capture, body: bytes, *, answer_type: str = "application/json"
     return recording.finish(1_800_000_000.0)
 
 
-
 @asynccontextmanager
 async def capturing(
     limits: CaptureLimits = LIMITS, *, max_bytes: int = 10_000_000, before_answer: bool = False

@@ -2,17 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, generate_latest
 
 # Where the event loop has not turned for this long, the process is of no use to anybody.
 MAX_LAG_SECONDS = 5.0
 TICK_SECONDS = 0.5
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Health:
@@ -55,7 +54,7 @@ def admin_app(health: Health, registry: CollectorRegistry, hosts: Sequence[str])
     return app
 
 
-def _only_for(hosts: frozenset[str]) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def _only_for(hosts: frozenset[str]) -> Middleware:
     """Refuse other Host names: a web page whose name was rebound to our address must not read the metrics."""
 
     @web.middleware

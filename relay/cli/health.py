@@ -17,7 +17,7 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a relay
 
 @click.command()
 @click.option("-c", "--config", "path", type=click.Path(path_type=Path), help="The YAML file, for admin's address.")
-@click.option("--address", default="127.0.0.1:19090", show_default=True, help="Admin's HOST:PORT where no file is given.")
+@click.option("--address", default="127.0.0.1:19090", show_default=True, help="Admin's HOST:PORT, without a file.")
 @click.option("--ready", is_flag=True, help="Ask whether traffic is welcome, not only whether it lives.")
 def health(path: Path | None, address: str, ready: bool) -> None:
     """Exit 0 where a running relay says that it is well, 1 where it does not."""

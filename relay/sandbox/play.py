@@ -52,10 +52,15 @@ async def sandbox(*, port: int, admin_port: int, say: Say) -> AsyncIterator[Sand
     ):
         heap.on_stored = lambda event: say(describe(event))
         with TemporaryDirectory(prefix="relay-sandbox-") as folder:
-            path = Path(folder, "config.yaml")
-            path.write_text(yaml.safe_dump(settings(flagsmith, heap, port, admin_port), sort_keys=False))
-            async with running(config.load(path, {}).config) as relay:
+            written = settings(flagsmith, heap, port, admin_port)
+            async with running(load(Path(folder, "config.yaml"), written)) as relay:
                 yield Sandbox(relay, flagsmith, heap, http)
+
+
+def load(path: Path, written: dict[str, Any]) -> config.Config:
+    """The configuration that *written* makes as a file at *path*."""
+    path.write_text(yaml.safe_dump(written, sort_keys=False))
+    return config.load(path, {}).config
 
 
 def settings(flagsmith: StandInFlagsmith, heap: StandInHeap, port: int, admin_port: int) -> dict[str, Any]:
