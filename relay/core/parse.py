@@ -1,6 +1,7 @@
 """JSON as servers really write it: what the standard forbids but Python and JavaScript emit is read too."""
 
 import json
+from typing import TypeVar
 
 import msgspec
 
@@ -9,27 +10,33 @@ from relay.errors import CaptureRefused
 # Python turns no longer run of digits into an integer (CVE-2020-10735); one that long stays text.
 INTEGER_DIGITS = 4_300
 
-_STRICT = msgspec.json.Decoder()
 # RecursionError: brackets nested a thousand deep. ValueError: bytes that are not UTF-8.
-UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+
+T = TypeVar("T")
 
 
-def parse(text: bytes) -> object:
-    """The value of a JSON text. Raises CaptureRefused("undecodable") where there is none."""
-    try:
-        return _STRICT.decode(text)
-    except UNREADABLE:
-        return parse_tolerantly(text)
+def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> T | None:
+    """A JSON text as the decoder's type, None where it has another shape.
 
-
-def parse_tolerantly(text: bytes) -> object:
-    """As `parse`, but slower: allows halves of surrogate pairs, numbers of any size, NaN and a byte order mark.
-
-    A number too large for a float is infinite.
+    What strict JSON does not know, halves of surrogate pairs, numbers of any size, NaN and a byte order mark, is read
+    more slowly; a number too large for a float is infinite. Raises CaptureRefused("undecodable") where *text* is not
+    JSON at all.
     """
     try:
+        return decoder.decode(text)
+    except _UNREADABLE:
+        found = _parse_tolerantly(text)
+    try:
+        return msgspec.convert(found, decoder.type)
+    except msgspec.ValidationError:
+        return None
+
+
+def _parse_tolerantly(text: bytes) -> object:
+    try:
         return json.loads(text.decode("utf-8-sig"), parse_int=_integer)
-    except UNREADABLE as exc:
+    except _UNREADABLE as exc:
         raise CaptureRefused("undecodable") from exc
 
 

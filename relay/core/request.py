@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from relay.core.body import decode
 from relay.core.parse import parse
 from relay.errors import CaptureRefused
@@ -24,6 +26,16 @@ PART_HEADERS = 1024
 
 _NAME = re.compile(rb'content-disposition:[^\r\n]*;\s*name="?([^";\r\n]*)', re.IGNORECASE)
 _BOUNDARY = re.compile(r';\s*boundary="?([^";\s]+)', re.IGNORECASE)
+
+
+class _Fields(msgspec.Struct):
+    """What matters of a JSON body; its traits are passed over."""
+
+    identifier: object = None
+    transient: object = None
+
+
+_DECODER = msgspec.json.Decoder(_Fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +64,8 @@ def _asked_by_query(query: str) -> Asked:
 
 
 def _json_fields(body: bytes, _: str) -> Mapping[str, object]:
-    found = parse(body)
-    return found if isinstance(found, dict) else {}
+    fields = parse(_DECODER, body) or _Fields()
+    return {"identifier": fields.identifier, "transient": fields.transient}
 
 
 def _urlencoded_fields(body: bytes, _: str) -> Mapping[str, object]:
