@@ -119,7 +119,13 @@ class Relay:
         """The long-lived tasks by name; all but the heartbeat are supervised."""
         parts = self._parts
         figures = Figures(parts.outbox, parts.capture, parts.metrics, parts.clock)
-        keeper = Keeper(parts.outbox, parts.config.outbox, parts.clock)
+        rules = parts.config.outbox
+        keeper = Keeper(
+            parts.outbox,
+            max_age=rules.max_age,
+            dead_letter_max_age=rules.dead_letters.max_age,
+            clock=parts.clock,
+        )
         passengers = {
             "capture": parts.capture.run,
             "sender": parts.sender.run,
