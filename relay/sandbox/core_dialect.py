@@ -179,17 +179,17 @@ class CoreDialect:
         given = _read(call)
         if isinstance(given, Reply):
             return given
-        identifier = (given.get("identity") or {}).get("identifier")
-        if not isinstance(identifier, str) or "trait_key" not in given:
+        try:
+            self._keep(given["identity"]["identifier"], [given], transient=False)
+        except (KeyError, TypeError):
             return self._json(400, {"identity": ["This field is required."]})
-        self._keep(identifier, [given], transient=False)
         return self._json(200, given)
 
     def put_traits(self, call: Call) -> Reply:
         """The deprecated way to set many traits, of several identities."""
         try:
             given = json.loads(call.body)
-            for trait in given:
+            for trait in given or [{}]:
                 self._keep(trait["identity"]["identifier"], [trait], transient=False)
         except (ValueError, TypeError, KeyError):
             return self._json(400, {"non_field_errors": ["Invalid data."]})
@@ -292,13 +292,17 @@ def _read(call: Call) -> dict[str, Any] | Reply:
     if call.media_type not in {"application/json", ""}:
         return encoded(415, {"detail": f'Unsupported media type "{call.media_type}" in request.'}, ascii_only=True)
     try:
-        given = json.loads(call.body or b"{}")
+        given = json.loads(call.body.decode() or "{}", parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:
         return encoded(400, {"detail": f"JSON parse error - {exc}"}, ascii_only=True)
     if isinstance(given, dict):
         return given
     text = f"Invalid data. Expected a dictionary, but got {type(given).__name__}."
     return encoded(400, {"non_field_errors": [text]}, ascii_only=True)
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"Out of range float values are not JSON compliant: {name}")
 
 
 def _wrong_traits(given: Mapping[str, Any]) -> dict[str, Any] | None:
