@@ -187,12 +187,15 @@ class CoreDialect:
 
     def put_traits(self, call: Call) -> Reply:
         """The deprecated way to set many traits, of several identities."""
+        refusal = self._json(400, {"non_field_errors": ["Invalid data."]})
         try:
             given = json.loads(call.body)
-            for trait in given or [{}]:
+            if not isinstance(given, list):
+                return refusal
+            for trait in given:
                 self._keep(trait["identity"]["identifier"], [trait], transient=False)
         except (ValueError, TypeError, KeyError):
-            return self._json(400, {"non_field_errors": ["Invalid data."]})
+            return refusal
         return self._json(200, given)
 
     def increment_trait(self, call: Call) -> Reply:
