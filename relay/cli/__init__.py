@@ -8,8 +8,16 @@ import click
 from relay import __version__
 from relay.errors import ConfigError, RelayError
 
-# Each is a module of this package that holds a click command of the same name.
-COMMANDS = ("run", "check", "schema", "preview", "sandbox", "health")
+# Each is a module of this package that holds a click command of the same name. What they do stands here too, so that
+# `relay --help` imports none of them.
+COMMANDS = {
+    "run": "The relay.",
+    "check": "Find every mistake in the YAML; show the merged result, secrets masked.",
+    "schema": "JSON Schema of the YAML, for editors.",
+    "preview": "Show the exact Heap event of one identity; send nothing.",
+    "sandbox": "The whole path on one machine, with nothing else.",
+    "health": "Ask a running relay how it is, for exec probes.",
+}
 
 
 class Commands(click.Group):
@@ -17,6 +25,10 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         if cmd_name not in COMMANDS:

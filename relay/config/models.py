@@ -87,7 +87,7 @@ class OutboxConfig(Section):
     commit_timeout: Period = Field(0.25, description="before_answer: the longest it waits.")
     max_bytes: Size = Field(512 * 2**20, description="Full: new events are refused and counted, no old one is lost.")
     max_age: Period = Field(7 * 86400.0, description="Older events are dead-lettered as expired.")
-    dead_letters: DeadLettersConfig = Field(DeadLettersConfig(), description="Events that are set aside.")
+    dead_letters: DeadLettersConfig = DeadLettersConfig()
     journal: Count = Field(50_000, description="Entries for `relay trace`.")
     required: Boolean = Field(False, description="true: no start without a working outbox.")
     ephemeral: Boolean = Field(False, description="true where the volume dies with the pod: deliver at shutdown.")
@@ -120,14 +120,14 @@ class ShutdownConfig(Section):
 class Config(Section):
     """The whole YAML. The rules of its `defaults` are merged into each environment."""
 
-    listen: ListenConfig = Field(ListenConfig(), description="The port that carries Flagsmith's API.")
-    admin: AdminConfig = Field(AdminConfig(), description="The port for health, readiness, metrics, status page.")
-    log: LogConfig = Field(LogConfig(), description="What is written to standard error.")
+    listen: ListenConfig = ListenConfig()
+    admin: AdminConfig = AdminConfig()
+    log: LogConfig = LogConfig()
     reload: PeriodOrOff = Field(None, description="How often the file is looked at for changes; off: never.")
-    upstream: UpstreamConfig = Field(UpstreamConfig(), description="The Flagsmith API behind the relay.")
-    capture: CaptureConfig = Field(CaptureConfig(), description="Bounds of the copies of identity answers.")
-    outbox: OutboxConfig = Field(OutboxConfig(), description="Where events wait until Heap has them.")
-    shutdown: ShutdownConfig = Field(ShutdownConfig(), description="How long each step of a shutdown may take.")
+    upstream: UpstreamConfig = UpstreamConfig()
+    capture: CaptureConfig = CaptureConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    shutdown: ShutdownConfig = ShutdownConfig()
     environments: tuple[EnvironmentConfig, ...] = Field((), description="Flagsmith environments and their Heap apps.")
 
     @field_validator("environments", mode="before")

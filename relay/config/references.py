@@ -74,7 +74,7 @@ class Resolver:
             return value or default
         if value is None:
             raise _Unresolved(
-                f"the environment variable {name} is not set; set it, or write ${{{name}:-default}} instead"
+                f"the environment variable {name} is not set; set it for the relay, or write ${{{name}:-default}}"
             )
         return value
 

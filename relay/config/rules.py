@@ -1,6 +1,6 @@
 """What the YAML says of an environment: its Flagsmith keys, its Heap app, and the rules of its events."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -120,7 +120,7 @@ class DailyCapConfig(Section):
 class Rules(Section):
     """The rules of `defaults` and of each environment."""
 
-    heap: HeapRules = Field(HeapRules(), description="Where the events go.")
+    heap: HeapRules = HeapRules()
     event: EventName = Field(
         DEFAULT_EVENT, description="Name of the Heap event; by default the built-in integration's."
     )
@@ -130,7 +130,7 @@ class Rules(Section):
     )
     heartbeat: Duration = Field(86400.0, description="on_change: repeat an unchanged state this often; 0: never.")
     remember: Count = Field(1_000_000, description="on_change: identities remembered.")
-    when_behind: WhenBehindConfig = Field(WhenBehindConfig(), description="What to do when events wait too long.")
+    when_behind: WhenBehindConfig = WhenBehindConfig()
     features: NamesConfig = Field(NamesConfig(), description="Features that become properties of the event.")
     identities: NamesConfig = Field(NamesConfig(), description="Identities whose events are sent.")
     sample: Sample = Field(1.0, description="Part of the identities whose events are sent.")
@@ -138,25 +138,20 @@ class Rules(Section):
     empty: Literal["send", "skip"] = Field("send", description="Events without a single flag.")
     extra_properties: dict[str, str | int | float | bool] = Field({}, description="Static properties of each event.")
     variants: Boolean = Field(False, description='true: adds "<feature>.variant" where Flagsmith gives one.')
-    identity: IdentityConfig = Field(IdentityConfig(), description="How an identity becomes Heap's identity.")
+    identity: IdentityConfig = IdentityConfig()
     shadow: Boolean = Field(False, description="true: everything runs, nothing is sent.")
-    daily_cap: DailyCapConfig = Field(DailyCapConfig(), description="How many events a UTC day may bring.")
+    daily_cap: DailyCapConfig = DailyCapConfig()
 
 
 class EnvironmentEntry(Rules):
     """One environment as written: its Flagsmith keys, its Heap app, and the rules that differ from `defaults`."""
 
     name: Word = Field(description="Its name in logs, metrics and commands.", examples=["production"])
-    keys: tuple[FlagsmithKey, ...] = Field(
-        description="Its Flagsmith keys, client's and server's, by reference.", examples=[["${FLAGSMITH_CLIENT_KEY}"]]
+    keys: Annotated[tuple[FlagsmithKey, ...], fits(bool, 'is empty; write keys: ["${FLAGSMITH_CLIENT_KEY}"]')] = Field(
+        description="Its Flagsmith keys, client's and server's, by reference.",
+        examples=[["${FLAGSMITH_CLIENT_KEY}"]],
+        json_schema_extra={"minItems": 1},
     )
-
-    @field_validator("keys", mode="after")
-    @classmethod
-    def _some_key(cls, keys: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not keys:
-            raise mistake('is empty, so nothing could ever belong to it; write keys: ["${FLAGSMITH_CLIENT_KEY}"]')
-        return keys
 
 
 class EnvironmentConfig(EnvironmentEntry):

@@ -14,7 +14,7 @@ from relay.config.values import REFERENCE
 
 
 class Written(Config):
-    """The YAML as it is written, before `defaults` are merged."""
+    """The configuration of the relay from Flagsmith to Heap, as it is written."""
 
     defaults: Rules = Field(Rules(), description="Rules of every environment that says nothing else.")
     environments: tuple[EnvironmentEntry, ...] = Field(  # type: ignore[assignment]

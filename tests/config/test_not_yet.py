@@ -1,0 +1,79 @@
+"""Settings of a later version: their default passes, all else is refused, nothing is ignored."""
+
+import pytest
+
+from relay.config.models import Config, OutboxConfig
+from relay.config.rules import EnvironmentConfig, Rules
+from relay.config.section import NOT_YET, Section, in_yaml
+from tests.config.conftest import Yaml
+
+OTHERS = {
+    "Config": {"reload": "5s"},
+    "OutboxConfig": {"journal": "1", "spool": "sqlite:///spool.db"},
+    "Rules": {
+        "send": "on_change",
+        "heartbeat": "0",
+        "remember": "5",
+        "when_behind": "{after: 1m}",
+        "features": "{exclude: [a]}",
+        "identities": "{include: [a]}",
+        "sample": "0.5",
+        "transient": "skip",
+        "empty": "skip",
+        "extra_properties": "{a: b}",
+        "variants": "true",
+        "identity": "{mode: hmac_sha256}",
+        "shadow": "true",
+        "daily_cap": "{events: 5}",
+    },
+}
+PLACES: dict[str, tuple[str, type[Section]]] = {
+    "Config": ("", Config),
+    "OutboxConfig": ("outbox", OutboxConfig),
+    "Rules": ("defaults", Rules),
+}
+CASES = [(section, name, value) for section, names in OTHERS.items() for name, value in names.items()]
+
+
+def text(section: str, name: str, value: str) -> str:
+    place, _ = PLACES[section]
+    return f"{place}: {{{name}: {value}}}\n" if place else f"{name}: {value}\n"
+
+
+def test_every_one_of_them_is_tried_here() -> None:
+    assert {section: set(names) for section, names in OTHERS.items()} == NOT_YET
+
+
+@pytest.mark.parametrize(("section", "name", "value"), CASES)
+def test_another_value_than_the_default_is_refused_with_the_line_to_write(
+    yaml: Yaml, section: str, name: str, value: str
+) -> None:
+    (mistake,) = yaml.mistakes(text(section, name, value))
+
+    assert "is not yet possible in this version; write " in mistake
+    line = mistake.rpartition("; write ")[2]
+    assert yaml.mistakes(text(section, name, line.partition(": ")[2])) == []
+
+
+@pytest.mark.parametrize(("section", "name"), [(section, name) for section, name, _ in CASES])
+def test_the_default_passes(yaml: Yaml, section: str, name: str) -> None:
+    default = in_yaml(PLACES[section][1].default_shown(name))
+
+    assert yaml.mistakes(text(section, name, default)) == []
+
+
+def test_an_environment_is_held_to_the_same(yaml: Yaml) -> None:
+    heap = '{app_id: "1", region: us}'
+
+    (mistake,) = yaml.mistakes(f"environments:\n  - {{name: a, keys: [k], heap: {heap},\n     shadow: on}}\n")
+
+    assert mistake == (
+        "relay.yaml:3: environments[0].shadow: 'on' is not yet possible in this version; write shadow: false"
+    )
+    assert issubclass(EnvironmentConfig, Rules)
+
+
+@pytest.mark.parametrize("off", ["off", '"off"', "Off", "no", "false"])
+def test_reload_is_off_in_any_spelling(yaml: Yaml, off: str) -> None:
+    """YAML 1.1 takes the word for a boolean, and some editors write it as one."""
+    assert yaml.config(f"reload: {off}\n").reload is None
