@@ -124,8 +124,9 @@ class Budget:
         self._paid: deque[tuple[float, int]] = deque()
 
     def tokens(self, now: float) -> int:
-        """How many events of the lane may go."""
-        return whole(self._lane.level(self.rate, now))
+        """How many events of the lane may go; none before the first identity may be named."""
+        first = self._start + 1 / self._identity_requests.per_second
+        return whole(self._lane.level(self.rate, now)) if now >= first else 0
 
     def wait(self, events: int, now: float) -> float:
         """Seconds until so many events of the lane may go."""

@@ -1,0 +1,232 @@
+"""The delivery of one lane: one request in flight, and a pause or a hold when Heap wants it so."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import structlog
+
+from relay.core.batch import leave_in
+from relay.core.settle import PASSING, Answer, Outcome, Part, Round, settlement
+from relay.errors import OutboxError
+from relay.heap import BATCH_EVENTS
+from relay.metrics import Metrics
+from relay.model import Clock, Lane, Ready, Settlement
+from relay.outbox import Outbox
+from relay.sender.attempts import LEASE, Attempts, Holding
+from relay.sender.orders import Orders
+from relay.sender.standing import LaneState, Standing
+
+log = structlog.get_logger(__name__)
+
+# An idle lane looks so often, in seconds: an operator's command may have put dead letters back from another process.
+LOOK_IDLE = 2.0
+# While a batch grows it is looked at so often, in seconds; an arrival does not hurry it.
+LOOK_GROWING = 0.5
+# Between two tries of a storage that fails, in seconds.
+STORAGE_PAUSE = 2.0
+# How long the rest of a refused batch waits for an identity's budget before it is left to the outbox, in seconds.
+PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tidings:
+    """What the outbox has to be told about claims."""
+
+    token: str
+    settlement: Settlement
+    claims: Part
+
+
+class Courier:
+    """Delivers one lane's events."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        attempts: Attempts,
+        outbox: Outbox,
+        metrics: Metrics,
+        clock: Clock,
+        orders: Orders,
+        rng: Callable[[], float],
+    ) -> None:
+        self.lane = lane
+        self.delivered = 0
+        self._attempts = attempts
+        self._budget = attempts.budget
+        self._outbox = outbox
+        self._metrics = metrics
+        self._clock = clock
+        self._orders = orders
+        self._standing = Standing(lane, clock, rng)
+        # Settled before anything else is sent: otherwise what Heap has already would go again and again.
+        self._untold: deque[Tidings] = deque()
+        self._drained = False
+        self._storage_fails = False
+        # Monotonic: when it claimed last, and since when something is ready.
+        self._claimed_at = clock.monotonic()
+        self._ready_since: float | None = None
+        # The last claim found only events of identities over their share: look past them.
+        self._look_further = False
+
+    async def run(self) -> None:
+        """Deliver until told to stop, or to drain and nothing is left."""
+        while not (self._orders.stopping or self._drained):
+            try:
+                await self._turn()
+                self._storage_works()
+            except OutboxError as failure:
+                self._storage_failed(failure)
+                await self._orders.rest(STORAGE_PAUSE)
+        with suppress(OutboxError):  # then the leases end by themselves
+            await self._tell_all()
+
+    def state(self) -> LaneState:
+        """How the lane is doing now."""
+        return self._standing.state(self._budget.used(self._clock.monotonic()))
+
+    async def _turn(self) -> None:
+        """Wait a little, or deliver one batch."""
+        await self._tell_all()
+        if self._orders.draining and self._standing.held:
+            self._drained = True
+            return
+        if self._standing.closed > 0:
+            await self._orders.rest(self._standing.closed)
+            return
+        ready = await self._outbox.peek(
+            self.lane, limit=BATCH_EVENTS, max_bytes=self._attempts.room, now=self._clock.wall()
+        )
+        if not ready.events:
+            await self._idle(ready)
+        elif (wait := self._leave_in(ready)) > 0:
+            await self._orders.rest(min(wait, LOOK_GROWING))
+        else:
+            await self._deliver()
+
+    async def _idle(self, ready: Ready) -> None:
+        """Wait for an arrival, or for the next event to become due."""
+        self._ready_since = None
+        if ready.next_due is None:
+            self._drained = self._orders.draining
+            if not self._drained:
+                await self._orders.rest_until(self._outbox.arrival(self.lane, LOOK_IDLE))
+            return
+        due_in = min(LOOK_IDLE, max(0.01, ready.next_due - self._clock.wall()))
+        await self._orders.rest_until(self._outbox.arrival(self.lane, LOOK_IDLE), self._orders.rest(due_in))
+
+    def _leave_in(self, ready: Ready) -> float:
+        now = self._clock.monotonic()
+        if self._standing.held:
+            return self._budget.wait(1, now)
+        if self._ready_since is None:
+            self._ready_since = now
+        hurry = self._orders.draining
+        age = self._clock.wall() - ready.oldest if ready.oldest is not None else 0.0
+        return leave_in(
+            ready,
+            limit=BATCH_EVENTS,
+            max_bytes=self._attempts.room,
+            tokens=self._budget.tokens(now),
+            rate=self._budget.rate,
+            waited=float("inf") if hurry else max(age, now - self._ready_since),
+            since=float("inf") if hurry else now - self._claimed_at,
+        )
+
+    async def _deliver(self) -> None:
+        """Claim a batch and carry it through."""
+        holding = Holding(self._clock)
+        self._claimed_at, self._ready_since = self._clock.monotonic(), None
+        lease = await self._outbox.claim(
+            self.lane, limit=self._claim_limit(), max_bytes=self._attempts.room, now=self._clock.wall(), lease=LEASE
+        )
+        holding.token = lease.token
+        await self._carry(holding, lease.claims)
+        self._look_further = not holding.asked
+
+    def _claim_limit(self) -> int:
+        if self._standing.held:
+            return 1
+        if self._look_further:
+            return BATCH_EVENTS
+        return min(BATCH_EVENTS, self._budget.tokens(self._clock.monotonic()))
+
+    async def _carry(self, holding: Holding, claims: Part) -> None:
+        """Send *claims* in as many requests as the answers ask for."""
+        round_ = Round(self._standing.record, claims)
+        release: dict[int, float] = {}
+        while part := round_.next():
+            selection = self._budget.select(part, self._clock.monotonic(), PATIENCE if holding.asked else 0.0)
+            release |= {claim: self._clock.wall() + ahead for claim, ahead in selection.later.items()}
+            if not selection.go:
+                continue
+            answer = await self._attempts.send(holding, selection.go)
+            if holding.lost:
+                break
+            if answer is None:
+                release |= {claim.id: self._clock.wall() for claim in selection.go}
+                break
+            await self._conclude(holding, claims, round_.answered(selection.go, answer), answer)
+        if holding.lost:
+            log.warning("lease.lost", heap=self.lane.url, events=len(claims))
+        else:
+            await self._settle(holding, claims, round_.end(), release)
+
+    async def _conclude(self, holding: Holding, claims: Part, outcome: Outcome, answer: Answer) -> None:
+        """One answer is in: heed it, say so, settle."""
+        self._standing.heed(answer)
+        self._tell(outcome, answer)
+        await self._settle(holding, claims, outcome, {})
+
+    async def _settle(self, holding: Holding, claims: Part, outcome: Outcome, release: Mapping[int, float]) -> None:
+        told = settlement(outcome, now=self._clock.wall(), closed=self._standing.closed)
+        told = replace(told, release={**told.release, **release})
+        if told != Settlement():
+            self._untold.append(Tidings(holding.token, told, claims))
+            await self._tell_all()
+
+    async def _tell_all(self) -> None:
+        """Tell the outbox what it does not know yet; what failed is tried again first thing next time."""
+        while self._untold:
+            tidings = self._untold[0]
+            settled = await self._outbox.settle(tidings.token, tidings.settlement, now=self._clock.wall())
+            self._untold.popleft()
+            self._count(tidings, settled)
+
+    def _count(self, tidings: Tidings, settled: frozenset[int]) -> None:
+        """Only what was still ours: whatever somebody else claimed meanwhile, they count."""
+        for claim in tidings.claims:
+            if claim.id not in settled:
+                continue
+            environment = claim.event.environment
+            if claim.id in tidings.settlement.ack:
+                self.delivered += 1
+                self._metrics.delivered.labels(environment).inc()
+            elif cause := tidings.settlement.dead_letter.get(claim.id):
+                self._metrics.dead_letters_made.labels(environment, cause.reason).inc()
+
+    def _tell(self, outcome: Outcome, answer: Answer) -> None:
+        """One line for each outcome, and nobody's name in it."""
+        facts = {"heap": self.lane.url, "status": answer.status}
+        if outcome.delivered:
+            names = sorted({claim.event.environment for claim in outcome.delivered})
+            log.info("batch.delivered", events=len(outcome.delivered), environments=names, **facts)
+        if answer.kind in PASSING:
+            wait = round(self._standing.closed, 1)
+            log.warning("batch.delayed", events=len(outcome.retry), answer=answer.kind, pause=wait, **facts)
+        for claim, cause in outcome.dead:
+            log.warning(
+                "event.refused", environment=claim.event.environment, reason=cause.reason, at=answer.path, **facts
+            )
+
+    def _storage_failed(self, failure: OutboxError) -> None:
+        if not self._storage_fails:
+            log.error("outbox.failing", heap=self.lane.url, detail=str(failure), unsettled=len(self._untold))
+        self._storage_fails = True
+
+    def _storage_works(self) -> None:
+        if self._storage_fails:
+            log.info("outbox.recovered", heap=self.lane.url)
+        self._storage_fails = False

@@ -1,0 +1,160 @@
+"""A sender between a memory outbox and the strict stand-in Heap, in a time that does not have to be waited for."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import time as wall_time
+from typing import Any, TypeVar
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from relay.metrics import Metrics
+from relay.model import Book, Clock, Event, Lane
+from relay.outbox import Outbox
+from relay.outbox.memory import MemoryOutbox
+from relay.sandbox.heap import StandInHeap
+from relay.sender import Sender
+
+APP_ID = "1234567890"
+
+T = TypeVar("T")
+
+
+class Time:
+    """Seconds that pass when somebody sleeps, and then at once. For one lane: nothing else is going on meanwhile."""
+
+    def __init__(self) -> None:
+        # The stand-ins' Date headers tell the real time.
+        self.began = wall_time()
+        self.passed = 0.0
+        # Tells for which sleeps time does not pass.
+        self.stands_still: Callable[[float], bool] = lambda _: False
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(wall=lambda: self.began + self.passed, monotonic=lambda: self.passed)
+
+    async def sleep(self, seconds: float) -> None:
+        if self.stands_still(seconds):
+            await asyncio.Event().wait()
+        self.passed += seconds
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+async def heap(time: Time) -> AsyncIterator[StandInHeap]:
+    async with StandInHeap(clock=time.clock) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+async def outbox() -> AsyncIterator[Outbox]:
+    box = MemoryOutbox(max_bytes=1 << 30, dead_letter_share=0.25)
+    await box.open()
+    yield box
+    await box.close()
+
+
+@dataclass
+class Post:
+    """Puts events, runs senders, and tells what became of it."""
+
+    outbox: Outbox
+    heap: StandInHeap
+    time: Time
+    registry: CollectorRegistry
+    metrics: Metrics
+    _count: int = 0
+    _run: asyncio.Task[None] | None = None
+
+    @classmethod
+    def on(cls, outbox: Outbox, heap: StandInHeap, time: Time | None = None) -> "Post":
+        registry = CollectorRegistry()
+        return cls(outbox, heap, time or Time(), registry, Metrics.on(registry))
+
+    @property
+    def lane(self) -> Lane:
+        return Lane(self.heap.url, APP_ID)
+
+    def events(self, count: int, identity: str | None = None, **properties: Any) -> list[Event]:
+        """Events nobody saw before, of one identity or of one each."""
+        first, self._count = self._count, self._count + count
+        return [
+            self._event(number, identity or f"person-{number}", properties) for number in range(first, first + count)
+        ]
+
+    def _event(self, number: int, identity: str, properties: dict[str, Any]) -> Event:
+        key = f"{number:032}"
+        body = {"event": "Flags", "identity": identity, "idempotency_key": key, "properties": properties}
+        return Event(key, "tests", self.lane, identity, self.time.clock.wall(), json.dumps(body).encode())
+
+    async def put(self, count: int, identity: str | None = None, **properties: Any) -> list[Event]:
+        events = self.events(count, identity, **properties)
+        await self.outbox.put(events, [], {})
+        return events
+
+    @asynccontextmanager
+    async def sending(self, lanes: dict[Lane, float] | None = None, **options: Any) -> AsyncIterator[Sender]:
+        """A sender at work; afterwards it is told to stop and has to."""
+        options = {"clock": self.time.clock, "sleep": self.time.sleep, "rng": lambda: 1.0, "patience": 0.3} | options
+        async with Sender(self.outbox, lanes or {self.lane: 0.8}, self.metrics, **options) as sender:
+            self._run = asyncio.create_task(sender.run(), name="sender")
+            try:
+                yield sender
+            finally:
+                async with asyncio.timeout(5):
+                    await sender.stop()
+                    await asyncio.wait([self._run])
+
+    async def crash(self) -> None:
+        """End the sender at work without a word."""
+        assert self._run is not None
+        self._run.cancel()
+        await asyncio.wait([self._run])
+
+    async def book(self) -> Book:
+        return (await self.outbox.books())["tests"]
+
+    async def until(self, reached: Callable[[Book], bool]) -> Book:
+        """The books, once they say so."""
+        return await until(self.book, reached)
+
+    def counted(self, name: str, **labels: str) -> float:
+        """One metric's value."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    async def until_empty(self) -> Book:
+        return await self.until(lambda book: book.waiting == 0)
+
+    def identities(self) -> list[str | None]:
+        """Whose events Heap has."""
+        return [event.identity for event in self.heap.stored(APP_ID)]
+
+    def sizes(self) -> list[int]:
+        """How many events each request had."""
+        return [request.events for request in self.heap.requests]
+
+
+async def until(read: Callable[[], Awaitable[T]], reached: Callable[[T], bool]) -> T:
+    async with asyncio.timeout(20):
+        while not reached(value := await read()):
+            await asyncio.sleep(0.005)
+    return value
+
+
+@pytest.fixture
+def post(outbox: Outbox, heap: StandInHeap, time: Time) -> Post:
+    return Post.on(outbox, heap, time)
+
+
+def keys(batch: Sequence[dict[str, Any]]) -> list[str]:
+    """The idempotency keys of one request, in order."""
+    return [event["idempotency_key"] for event in batch]
