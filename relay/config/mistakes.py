@@ -54,24 +54,38 @@ def mistake_in(file: str, flaw: Flaw) -> Mistake:
 def flaws_of(error: ValidationError, root: Node, model: type[Section], path: str = "") -> Iterator[Flaw]:
     """What pydantic found in *root*, which stands at *path* of the file, told with lines and in our words."""
     for details in error.errors(include_url=False, include_input=False):
-        yield _flaw(details, root, model, path)
+        place = _place(details["loc"], root, model, path)
+        yield Flaw(place.line, place.path, _text(details, place))
 
 
-def _flaw(details: ErrorDetails, root: Node, model: type[Section], path: str) -> Flaw:
-    node, line, field, missing = root, root.line, None, False
-    for step in details["loc"]:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a mistake is: in the file, and in the models."""
+
+    line: int
+    path: str
+    # What is written there; None where nothing is.
+    value: object
+    field: FieldInfo | None
+    # The section it is about, or stands in.
+    model: type[Section]
+
+
+def _place(loc: tuple[int | str, ...], root: Node, model: type[Section], path: str) -> _Place:
+    """Follow *loc* as far as the file goes; what is missing is missed where its section begins."""
+    node, line, field = root, root.line, None
+    for step in loc:
         inner = _inner(node, step)
         if inner is None and not isinstance(node.value, dict):
-            break  # pydantic's own steps, not ours: which member of a union
-        field = model.model_fields.get(str(step)) if isinstance(step, str) else field
+            break  # a step of pydantic's own: which member of a union it was
+        if isinstance(step, str):
+            field = model.model_fields.get(step)
         model = section_of(field) or model
         path = join(path, step) if isinstance(step, str) else f"{path}[{step}]"
         if inner is None:
-            missing = True
-            break
+            return _Place(line, path, None, field, model)
         node, line = inner, line if inner.inherited else inner.line
-    shown = "" if missing else _shown(node.value, secret=details["type"] == "secret_mistake")
-    return Flaw(line if missing else node.line, path, _text(details, shown, field, model))
+    return _Place(node.line, path, node.value, field, model)
 
 
 def _inner(node: Node, step: str | int) -> Node | None:
@@ -86,22 +100,23 @@ def section_of(field: FieldInfo | None) -> type[Section] | None:
     return next((each for each in annotations if isinstance(each, type) and issubclass(each, Section)), None)
 
 
-def _text(details: ErrorDetails, shown: str, field: FieldInfo | None, model: type[Section]) -> str:
+def _text(details: ErrorDetails, place: _Place) -> str:
     name = str(details["loc"][-1]) if details["loc"] else ""
+    shown = _shown(place.value, secret=details["type"] == "secret_mistake")
     context: Mapping[str, Any] = details.get("ctx", {})
     match details["type"]:
         case "mistake" | "secret_mistake":
             return f"{shown} {context['text']}".strip()
         case "missing":
-            return f"is missing; write {name}: {_example(field)}"
+            return f"is missing; write {name}: {_example(place.field)}"
         case "extra_forbidden":
-            return f"is no setting here; {_instead(name, model)}"
+            return f"is no setting here; {_instead(name, place.model)}"
         case "literal_error":
             return f"{shown or 'nothing'} is not one of its values; write {context['expected'].replace(chr(39), '')}"
         case "tuple_type" | "list_type":
             return "is not a list; write its values in brackets, [a, b], or each on a line of its own after a dash"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"is not a section; write its settings below it, indented{_names(model)}"
+            return f"is not a section; write its settings below it, indented{_names(place.model)}"
         case _:
             return f"cannot be used ({details['msg'].lower()}); compare with config.example.yaml"
 

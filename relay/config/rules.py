@@ -10,6 +10,7 @@ from relay.config.values import (
     Boolean,
     Count,
     Duration,
+    Plain,
     Sample,
     Text,
     Word,
@@ -136,7 +137,7 @@ class Rules(Section):
     sample: Sample = Field(1.0, description="Part of the identities whose events are sent.")
     transient: Literal["send", "skip"] = Field("send", description="Events of transient identities.")
     empty: Literal["send", "skip"] = Field("send", description="Events without a single flag.")
-    extra_properties: dict[str, str | int | float | bool] = Field({}, description="Static properties of each event.")
+    extra_properties: dict[str, Plain] = Field({}, description="Static properties of each event.")
     variants: Boolean = Field(False, description='true: adds "<feature>.variant" where Flagsmith gives one.')
     identity: IdentityConfig = IdentityConfig()
     shadow: Boolean = Field(False, description="true: everything runs, nothing is sent.")

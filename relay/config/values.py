@@ -174,7 +174,7 @@ def read_decimal(text: str) -> float:
 
 
 def read_boolean(text: str) -> bool:
-    return BOOLEANS[text.lower()] if text.lower() in BOOLEANS else refuse("is neither; write true or false")
+    return BOOLEANS[text.lower()] if text.lower() in BOOLEANS else refuse("is not a boolean; write true or false")
 
 
 Boolean = Annotated[bool, reads(read_boolean, bool, advice="write true or false"), or_reference({"type": "boolean"})]
@@ -213,7 +213,7 @@ def read_text(value: Any) -> str:
     if isinstance(value, Scalar) and value.plain and NOT_TEXT.fullmatch(value):
         return refuse("is a number or a boolean in YAML, and text belongs here; put it in quotes")
     if not value.isprintable():
-        return refuse("holds a control character; delete it")
+        return refuse("holds a character that cannot be seen; delete it")
     return str(value)
 
 
@@ -224,3 +224,10 @@ Word = Annotated[
     fits(lambda text: len(text) <= 100, "is longer than 100 characters; write a shorter one"),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 100}),
 ]
+
+
+def read_plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float) else refuse("is no plain value; write text, a number, or true")
+
+
+Plain = Annotated[str | int | float | bool, BeforeValidator(read_plain)]

@@ -106,7 +106,7 @@ def test_a_boolean_is_any_word_that_yaml_1_1_takes_for_one(yaml: Yaml, text: str
 def test_what_is_no_boolean_is_a_mistake(yaml: Yaml) -> None:
     (mistake,) = yaml.mistakes(in_flow("outbox.required", "1"))
 
-    assert mistake == "relay.yaml:1: outbox.required: '1' is neither; write true or false"
+    assert mistake == "relay.yaml:1: outbox.required: '1' is not a boolean; write true or false"
 
 
 @pytest.mark.parametrize("text", ["1e3", "1_000", "0x10", "010", "1.0", "-1", "1:30", "9" * 5000, "true"])
@@ -478,3 +478,16 @@ def test_all_mistakes_come_at_once_in_the_file_s_order(yaml: Yaml) -> None:
         "8",
     ]
     assert all("write " in line or "delete " in line or "put it in quotes" in line for line in mistakes), mistakes
+
+
+def test_whatever_a_value_is_the_setting_is_told_by_its_path(yaml: Yaml) -> None:
+    mistakes = yaml.mistakes(
+        "defaults: {extra_properties: {a: [1], b: {c: d}, e: null}}\nlisten: {trusted_proxies: [[]]}\n"
+    )
+
+    assert [line.split(": ")[1] for line in mistakes] == [
+        "defaults.extra_properties.a",
+        "defaults.extra_properties.b",
+        "defaults.extra_properties.e",
+        "listen.trusted_proxies[0]",
+    ]
