@@ -1,0 +1,158 @@
+"""relay preview: what one identity's event would be, without sending it."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from relay import __version__, config
+from relay.capture import time_ordered_key
+from relay.cli.options import config_file
+from relay.config import Config, EnvironmentConfig
+from relay.core.evaluate import evaluate
+from relay.core.headers import text
+from relay.core.recognise import VIA
+from relay.core.translate import Translation, translate
+from relay.errors import CaptureRefused, ConfigError, RelayError, UpstreamError
+from relay.model import DeadLetter, Evaluation, Event, Exchange
+from relay.upstream import Outgoing, Upstream, UpstreamAnswer
+
+# Why nothing would be sent, in a reader's words.
+REASONS = {
+    "no_identity": "the identity is missing, or white space only",
+    "not_flags": "the answer is not a list of flags",
+    "too_large": "the answer is larger than the capture settings allow",
+    "undecodable": "the answer cannot be read",
+    "identity_too_long": "Heap takes identities of at most 255 characters, and a cut one would be somebody else's",
+    "identity_unacceptable": "the identity holds NUL or half a character, and a changed one would be somebody else's",
+    "event_too_large": "the event does not fit into one request to Heap",
+}
+
+
+@click.command()
+@config_file
+@click.option("--environment", "name", required=True, metavar="NAME", help="Its name in the YAML.")
+@click.option("--identity", required=True, metavar="IDENTITY", help="Whose flags to ask for; - reads standard input.")
+def preview(path: Path, name: str, identity: str) -> None:
+    """Ask Flagsmith for one identity, and print the event that Heap would get. Nothing is sent to Heap.
+
+    Flagsmith counts it as a call, and makes the identity exist. The event goes to standard output, all else to
+    standard error.
+    """
+    settings = config.load(path, os.environ).config
+    environment = find(settings, name, path)
+    if identity == "-":
+        identity = sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    _note(f"asking {settings.upstream.url}: Flagsmith counts the call, and makes the identity exist in {name}")
+    call = asyncio.run(exchange(settings, environment, identity))
+    show(outcome(call, settings))
+
+
+def find(settings: Config, name: str, path: Path) -> EnvironmentConfig:
+    """The environment of that name. Raises ConfigError."""
+    for environment in settings.environments:
+        if environment.name == name:
+            return environment
+    names = ", ".join(environment.name for environment in settings.environments) or "none"
+    raise ConfigError(f"{path}: no environment is named {name!r}; there are: {names}")
+
+
+async def exchange(settings: Config, environment: EnvironmentConfig, identity: str) -> Exchange | str:
+    """The exchange as the relay would capture it, or why it would not. Raises RelayError where there is no 200."""
+    target = "/api/v1/identities/?identifier=" + quote(identity, safe="", errors="surrogateescape")
+    key = environment.keys[0].get_secret_value()
+    try:
+        async with Upstream(settings.upstream) as upstream:
+            answer = await upstream.send(Outgoing("GET", target.encode(), request_headers(upstream, key), None))
+            with closing(answer):
+                body = await read(answer, settings.capture.max_answer)
+    except UpstreamError as error:
+        raise RelayError(f"Flagsmith at {settings.upstream.url} could not be asked: {error.reason}") from error
+    if answer.status != 200:
+        said = one_line((body or b"")[:200])
+        raise RelayError(f"Flagsmith answered {answer.status} to the first key of {environment.name}: {said}")
+    if body is None:
+        return "too_large"
+    return Exchange(
+        environment=environment.environment(),
+        method="GET",
+        target=target,
+        request_type="",
+        request_encoding="",
+        request_body=b"",
+        answer_type=text(answer.headers, b"content-type"),
+        answer_encoding=text(answer.headers, b"content-encoding"),
+        answer_body=body,
+        received_at=time.time(),
+    )
+
+
+def request_headers(upstream: Upstream, key: str) -> list[tuple[bytes, bytes]]:
+    """What an SDK sends; and Via, so that another relay on the way does not capture a preview."""
+    return [
+        (b"Host", upstream.origin.authority),
+        (b"X-Environment-Key", key.encode()),
+        (b"Accept", b"application/json"),
+        (b"Accept-Encoding", b"gzip, deflate"),
+        (b"User-Agent", f"{VIA}/{__version__} preview".encode()),
+        (b"Via", f"1.1 {VIA}-preview".encode()),
+    ]
+
+
+async def read(answer: UpstreamAnswer, limit: int) -> bytes | None:
+    """The answer's body; None where it is larger than *limit* bytes."""
+    body = bytearray()
+    while chunk := await answer.read():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
+
+
+def one_line(words: bytes) -> str:
+    """Somebody else's *words*, fit for a terminal."""
+    return "".join(letter for letter in " ".join(words.decode(errors="replace").split()) if letter.isprintable())
+
+
+def outcome(call: Exchange | str, settings: Config) -> Translation | str:
+    """What the relay would make of *call*: a translation, or the reason why there is none."""
+    if isinstance(call, str):
+        return call
+    try:
+        found = evaluate(call, max_decoded=settings.capture.max_decoded, max_flags=settings.capture.max_flags)
+    except CaptureRefused as refusal:
+        return refusal.reason
+    if not isinstance(found, Evaluation):
+        return found.reason
+    key = time_ordered_key(call.received_at)
+    return translate(found, call.environment, key=key, captured_at=call.received_at)
+
+
+def show(made: Translation | str) -> None:
+    """The event on standard output; on standard error where it would go, what was altered, or why it would not go."""
+    if isinstance(made, str):
+        _note(f"nothing would be sent: {made}, {REASONS[made]}")
+        return
+    _print_event(made.entry.event if isinstance(made.entry, DeadLetter) else made.entry)
+    if made.altered:
+        counts = ", ".join(f"{reason} {times}" for reason, times in sorted(made.altered.items()))
+        _note(f"altered, so that Heap takes it: {counts}")
+    if isinstance(made.entry, DeadLetter):
+        reason = made.entry.cause.reason
+        _note(f"nothing would be sent: a dead letter, {reason}, {REASONS[reason]}")
+    else:
+        _note(f"would go to app {made.entry.lane.app_id} at {made.entry.lane.url}; nothing was sent")
+
+
+def _print_event(event: Event) -> None:
+    click.echo(json.dumps(json.loads(event.body), indent=2, ensure_ascii=False))
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)
