@@ -20,7 +20,7 @@ LAYERS: list[list[set[str]]] = [
     [{"relay.metrics"}, {"relay.log"}],
     [{"relay.outbox"}, {"relay.heap"}, {"relay.upstream"}, {"relay.supervise"}],
     [{"relay.capture", "relay.recording"}, {"relay.sender"}],
-    [{"relay.proxy"}, {"relay.admin"}, {"relay.watch"}],
+    [{"relay.proxy", "relay.front", "relay.reply", "relay.tee"}, {"relay.admin"}, {"relay.watch"}],
     [{"relay.app"}],
     [{"relay.sandbox"}],
     [{"relay.cli", "relay.__main__"}],
@@ -29,7 +29,7 @@ PLACES = {module: (layer, min(part)) for layer, parts in enumerate(LAYERS) for p
 
 # What would make a decision depend on more than its arguments, or do more than return.
 IMPURE_MODULES = {
-    *("aiohttp", "asyncio", "concurrent", "ctypes", "http", "io.open", "logging", "multiprocessing", "os", "pathlib"),
+    *("aiohttp", "asyncio", "concurrent", "ctypes", "http.client", "logging", "multiprocessing", "os", "pathlib"),
     *("prometheus_client", "random", "secrets", "select", "shutil", "signal", "socket", "sqlite3", "structlog"),
     *("subprocess", "tempfile", "tenacity", "threading", "time", "uuid", "warnings"),
 }
