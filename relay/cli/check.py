@@ -35,15 +35,18 @@ def _as_json(findings: Findings) -> dict[str, object]:
     return {
         "mistakes": [dataclasses.asdict(each) for each in findings.mistakes],
         "warnings": [dataclasses.asdict(each) for each in findings.warnings],
+        "reminder": findings.reminder,
         "config": findings.config and findings.config.masked(),
     }
 
 
 def _tell(findings: Findings) -> None:
-    """One line for each mistake and warning on stderr, the merged result on stdout."""
+    """One line for each mistake, warning and reminder on stderr, the merged result on stdout."""
     for mistake in findings.mistakes:
         click.echo(mistake, err=True)
     for warning in findings.warnings:
         click.echo(f"warning: {warning}", err=True)
+    if findings.reminder:
+        click.echo(f"reminder: {findings.reminder}", err=True)
     if findings.config:
         click.echo(yaml.safe_dump(findings.config.masked(), sort_keys=False, allow_unicode=True), nl=False)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+import structlog
 
 from relay import config, log
 from relay.app import Relay
@@ -20,9 +21,12 @@ def run(path: Path) -> None:
     """Run the relay until SIGTERM or SIGINT."""
     try:
         loaded = config.load(path, os.environ)
+        lines = structlog.get_logger(__name__)
         log.configure(loaded.config.log.level, console=wants_console(loaded.config.log.format))
         for warning in loaded.warnings:
-            click.echo(f"warning: {warning}", err=True)
+            lines.warning("config.warning", detail=str(warning))
+        if loaded.reminder:
+            lines.info("config.reminder", detail=loaded.reminder)
         asyncio.run(serve(loaded.config))
     except ConfigError as mistakes:
         click.echo(str(mistakes), err=True)

@@ -11,7 +11,7 @@ from relay.config.document import Flaw, Node, Unreadable, parse
 from relay.config.mistakes import Mistake, flaws_of, mistake_in, told_once
 from relay.config.models import Config
 from relay.config.references import Resolver
-from relay.config.relations import one_port, repeated, two_shares, warnings
+from relay.config.relations import one_port, reminder, repeated, two_shares, warnings
 from relay.config.rules import Rules
 from relay.errors import ConfigError
 
@@ -25,6 +25,8 @@ class Loaded:
 
     config: Config
     warnings: tuple[Mistake, ...]
+    # What the operator is to know whatever the file says; may be empty.
+    reminder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Findings:
     mistakes: tuple[Mistake, ...]
     warnings: tuple[Mistake, ...] = ()
     config: Config | None = None
+    # What the operator is to know whatever the file says; may be empty.
+    reminder: str = ""
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Loaded:
@@ -44,7 +48,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     findings = examine(path, environ)
     if findings.config is None:
         raise ConfigError("\n".join(map(str, findings.mistakes)))
-    return Loaded(findings.config, findings.warnings)
+    return Loaded(findings.config, findings.warnings, findings.reminder)
 
 
 def examine(path: Path, environ: Mapping[str, str]) -> Findings:
@@ -65,7 +69,7 @@ def examine(path: Path, environ: Mapping[str, str]) -> Findings:
     mistakes = told_once(str(path), [*flaws, *resolver.flaws, *found])
     if mistakes or config is None:
         return Findings(mistakes)
-    return Findings((), told_once(str(path), warnings(written, config)), config)
+    return Findings((), told_once(str(path), warnings(written, config)), config, reminder(config))
 
 
 def _read(path: Path) -> str:

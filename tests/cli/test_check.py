@@ -41,8 +41,8 @@ def test_warnings_go_to_stderr_one_line_each(path: Path) -> None:
     done = check(path, GOOD.replace("]", ", ser.abcdefgh]", 1))
 
     first, second = done.stderr.splitlines()
-    assert first.startswith(f"warning: {path}:1: environments: Flagsmith's own Heap integration must be off")
-    assert second.startswith(f"warning: {path}:3: environments[0].keys[1]: is a server-side key")
+    assert first.startswith(f"warning: {path}:3: environments[0].keys[1]: is a server-side key")
+    assert second.startswith("reminder: Flagsmith's own Heap integration must be off")
     assert "abcdefgh" not in done.output
 
 
@@ -58,17 +58,24 @@ def test_mistakes_go_to_stderr_one_line_each_and_exit_2(path: Path) -> None:
 
 
 def test_strict_takes_warnings_for_mistakes(path: Path) -> None:
-    assert check(path, GOOD).exit_code == 0
-    assert check(path, GOOD, "--strict").exit_code == 2
+    rash = GOOD.replace("]", ", ser.abcdefgh]", 1)
+
+    assert check(path, rash).exit_code == 0
+    assert check(path, rash, "--strict").exit_code == 2
+
+
+def test_a_good_file_passes_the_strict_check(path: Path) -> None:
+    assert check(path, GOOD, "--strict").exit_code == 0
 
 
 def test_json_has_mistakes_warnings_and_config(path: Path) -> None:
     good = json.loads(check(path, GOOD, "--json").stdout)
     bad = json.loads(check(path, "log: {level: loud}\n", "--json").stdout)
 
-    assert set(good) == set(bad) == {"mistakes", "warnings", "config"}
+    assert set(good) == set(bad) == {"mistakes", "warnings", "reminder", "config"}
     assert good["mistakes"] == []
-    assert good["warnings"][0]["line"] == 1
+    assert good["warnings"] == []
+    assert "must be off" in good["reminder"]
     assert good["config"]["environments"][0]["name"] == "production"
     assert bad["config"] is None
     assert bad["mistakes"] == [

@@ -24,13 +24,13 @@ def test_load_raises_all_mistakes_one_per_line(yaml: Yaml) -> None:
     assert second.startswith(f"{yaml.path}:2: admin.port: 'y' ")
 
 
-def test_load_gives_the_config_and_its_warnings(yaml: Yaml) -> None:
+def test_load_gives_the_config_and_its_reminder(yaml: Yaml) -> None:
     yaml.path.write_text(ENVIRONMENT)
 
     loaded = load(yaml.path, {})
 
     assert [each.name for each in loaded.config.environments] == ["production"]
-    assert loaded.warnings
+    assert loaded.reminder
 
 
 def test_a_missing_file_is_told_by_its_name(tmp_path: Path) -> None:
