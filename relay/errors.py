@@ -5,6 +5,7 @@ RelayError
 ├─ StartError          the machine must change (a port in use, no C parser, no outbox); exit 1
 ├─ UpstreamError       answer 502 or 504 with its reason
 │  └─ ConnectionReused   the reused connection died before any answer byte; a GET may go once more
+├─ RequestRefused      answer 4xx with its reason; the caller must ask differently
 ├─ CaptureRefused      count it as refused with its reason; there is no event
 ├─ HeapUnreachable     try again later
 └─ OutboxError         storage failed; keep proxying, refuse the capture, try again
@@ -36,6 +37,15 @@ class UpstreamError(RelayError):
 
 class ConnectionReused(UpstreamError):
     """A pooled connection had been closed by the other side before it gave a single answer byte."""
+
+
+class RequestRefused(RelayError):
+    """The caller's request cannot be forwarded; *status* and *reason* are what it is told."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason
 
 
 class CaptureRefused(RelayError):

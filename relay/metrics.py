@@ -40,6 +40,7 @@ class Metrics:
     skipped: Counter
     refused: Counter
     altered: Counter
+    capture_failures: Counter
     commit_timeouts: Counter
     superseded: Counter
     dropped: Counter
@@ -89,6 +90,7 @@ class Metrics:
             skipped=counter("relay_skipped", "Captured, and rightly not sent.", "environment", "reason"),
             refused=counter("relay_refused", "Captured, but could not be kept.", "environment", "reason"),
             altered=counter("relay_altered", "Values or names made acceptable for Heap.", "environment", "reason"),
+            capture_failures=counter("relay_capture_failures", "Bugs in capture; each cost one event, and no flags."),
             commit_timeouts=counter("relay_commit_timeouts", "Answers sent before their commit was known."),
             superseded=counter("relay_superseded", "Waiting events replaced by a newer one.", "environment"),
             dropped=counter("relay_dropped", "Removed by an operator or a stated cap.", "environment", "reason"),

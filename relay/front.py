@@ -1,0 +1,107 @@
+"""The port that carries Flagsmith's API: aiohttp's low-level server, with our own words for what it refuses."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from relay.config import ListenConfig
+from relay.reply import Reply
+
+log = structlog.get_logger(__name__)
+
+# What is left of a request after `shutdown.finish` is cut; this is for the cut itself.
+CUT_SECONDS = 0.1
+
+
+class Front(web.Server):
+    """Serves one handler. When it stops, requests in flight go on until the time-out, and each answer closes."""
+
+    def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], listen: ListenConfig):
+        super().__init__(self._handle, request_factory=self._incoming, handler_cancellation=True)
+        self._answer = answer
+        self._options: dict[str, Any] = {
+            "keepalive_timeout": listen.idle_timeout,
+            "max_line_size": listen.max_header_bytes,
+            "max_field_size": listen.max_header_bytes,
+            "auto_decompress": False,
+            "access_log": None,
+        }
+        self._busy: set[web.RequestHandler] = set()
+        self._idle = asyncio.Event()
+        self.stopping = False
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being answered now."""
+        return len(self._busy)
+
+    def pre_shutdown(self) -> None:
+        """Close the connections that carry no request; aiohttp would also stop to read the bodies of the others."""
+        self.stopping = True
+        for connection in self.connections:
+            if connection not in self._busy:
+                connection.close()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Wait up to *timeout* seconds for requests in flight, then cut what is left."""
+        if self._busy:
+            self._idle.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._idle.wait()
+        await super().shutdown(CUT_SECONDS)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        self._busy.add(connection)
+        try:
+            return await self._answer(request)
+        finally:
+            self._busy.discard(connection)
+            if not self._busy:
+                self._idle.set()
+
+    def _incoming(self, *args: Any) -> web.BaseRequest:
+        return _Incoming(self, *args, asyncio.get_running_loop())
+
+
+class _Incoming(web.BaseRequest):
+    """A request that is the last one of its connection once the server stops."""
+
+    def __init__(self, front: Front, *args: Any) -> None:
+        super().__init__(*args)
+        self._front = front
+
+    @property
+    def keep_alive(self) -> bool:
+        return bool(super().keep_alive) and not self._front.stopping
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, less the words with which it would repeat a broken request to its sender and the log."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # it quotes the request
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionResetError("the answer has begun")
+        if status >= 500:
+            log.error("request.crashed", error=type(exc).__name__, exc_info=exc)
+            return Reply.refusing(request, 500, "relay_failed", keep_alive=False)
+        error = "request_head_too_large" if isinstance(exc, LineTooLong) else "request_unreadable"
+        log.debug("request.refused", reason=error)
+        return Reply.refusing(request, 400, error, keep_alive=False)

@@ -1,0 +1,326 @@
+"""Answer one request: forward it, stream the answer back, and let capture see identity calls pass by."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+from prometheus_client import Counter
+
+from relay.capture import Capture
+from relay.config import Config
+from relay.core.headers import (
+    Hop,
+    Peer,
+    RawHeaders,
+    answer_headers,
+    caller_address,
+    location,
+    peer,
+    request_headers,
+    text,
+    values,
+)
+from relay.core.recognise import VIA, endpoint_class, names_a_relay
+from relay.core.target import origin_form
+from relay.errors import ConnectionReused, RequestRefused, UpstreamError
+from relay.front import Front
+from relay.metrics import Metrics
+from relay.model import Clock, Environment
+from relay.reply import Reply, go_on
+from relay.tee import Tee
+from relay.upstream import Outgoing, Upstream, UpstreamAnswer
+
+log = structlog.get_logger(__name__)
+
+# Methods without side effects (RFC 9110, 9.2.1) that are sent once more on a fresh connection.
+REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
+# Keys that are named in the log; a caller that invents keys must not fill it.
+NAMED_KEYS = 1000
+# The metrics' word for "no environment of the YAML".
+UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class Passage:
+    """One request on its way through."""
+
+    request: web.BaseRequest
+    # What metrics and logs call it.
+    endpoint: str
+    environment: str
+    tee: Tee
+    # Monotonic seconds: when it came.
+    began: float
+    # How long Flagsmith took until its answer's headers.
+    upstream_seconds: float = 0.0
+    # Whether the caller was told to send its body, if it waits for that.
+    awaits_continue: bool = False
+
+
+class Proxy:
+    """The relay between callers and Flagsmith. `environments` may be exchanged at any time."""
+
+    def __init__(self, config: Config, upstream: Upstream, capture: Capture, metrics: Metrics, clock: Clock) -> None:
+        self.environments: Mapping[str, Environment] = config.by_key()
+        self._listen = config.listen
+        self._upstream = upstream
+        self._capture = capture
+        self._clock = clock
+        self._metrics = metrics
+        # Its children, bound once: looking one up costs more than counting.
+        self._counters: dict[tuple[str, str, str], Counter] = {}
+        self._host = None if config.upstream.host_header == "client" else upstream.origin.authority
+        self._via = f"{VIA}-{secrets.token_hex(4)}"
+        self._commit_timeout = config.outbox.commit_timeout if config.outbox.commit == "before_answer" else None
+        self._named_keys: set[str] = set()
+        self._readers: set[asyncio.Task[None]] = set()
+
+    def server(self) -> web.Server:
+        """What a runner serves on `listen`."""
+        front = Front(self.answer, self._listen)
+        self._metrics.in_flight.set_function(lambda: front.in_flight)
+        return front
+
+    async def finished(self) -> None:
+        """Return once the answers whose callers left are read to their end."""
+        while self._readers:
+            await asyncio.wait(self._readers)
+
+    async def answer(self, request: web.BaseRequest) -> Reply:
+        """Answer *request*; cancelled when its caller leaves."""
+        passage = self._recognise(request)
+        try:
+            answer = await self._ask(passage)
+        except (UpstreamError, RequestRefused) as failure:
+            passage.tee.discard()
+            return self._refuse(passage, failure)
+        except BaseException:
+            passage.tee.discard()
+            raise
+        return await self._pass_on(passage, answer)
+
+    # The way out.
+
+    def _recognise(self, request: web.BaseRequest) -> Passage:
+        endpoint = endpoint_class(request.method, request.raw_path.partition("?")[0])
+        keys = request.headers.getall("X-Environment-Key", [])
+        environment = self.environments.get(keys[0]) if len(keys) == 1 else None
+        tee = Tee(self._capture, self._metrics, self._clock)
+        if endpoint == "identities":
+            self._watch(tee, request, environment, keys)
+        name = UNKNOWN if environment is None else environment.name
+        return Passage(request, endpoint, name, tee, self._clock.monotonic())
+
+    def _watch(self, tee: Tee, request: web.BaseRequest, environment: Environment | None, keys: list[str]) -> None:
+        """Copy an identity call, unless it is nobody's or another relay's."""
+        if environment is None:
+            self._note_unknown(keys)
+        elif names_a_relay(request.headers.getall("Via", [])):
+            tee.skip(environment, "already_captured")
+        else:
+            kind, coding = request.headers.get("Content-Type", ""), request.headers.get("Content-Encoding", "")
+            tee.record(environment, request.method, request.raw_path, kind, coding)
+
+    def _note_unknown(self, keys: list[str]) -> None:
+        """Name each key once, by a part of its hash: enough to find it, too little to use it."""
+        self._metrics.unknown_keys.inc()
+        for key in keys:
+            fingerprint = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            if fingerprint not in self._named_keys and len(self._named_keys) < NAMED_KEYS:
+                self._named_keys.add(fingerprint)
+                log.warning("environment.unknown", sha256=fingerprint, advice="name the key in the YAML to capture it")
+
+    async def _ask(self, passage: Passage) -> UpstreamAnswer:
+        outgoing = self._outgoing(passage)
+        sent = self._clock.monotonic()
+        try:
+            answer = await self._upstream.send(outgoing)
+        except ConnectionReused:
+            if outgoing.body is not None or outgoing.method not in REPEATABLE:
+                raise
+            self._metrics.upstream_repeats.inc()
+            answer = await self._upstream.send(outgoing, fresh=True)
+        passage.upstream_seconds = self._clock.monotonic() - sent
+        return answer
+
+    def _outgoing(self, passage: Passage) -> Outgoing:
+        request = passage.request
+        target = origin_form(request.method, request.raw_path)
+        if any(self._via in value for value in request.headers.getall("Via", [])):
+            raise UpstreamError(502, "loop")
+        who = self._peer(request)
+        via = f"{request.version.major}.{request.version.minor} {self._via}".encode("ascii")
+        headers = request_headers(request.raw_headers, Hop(who, via, self._host or self._own_host(request)))
+        body = self._body(passage) if request.body_exists else None
+        passage.awaits_continue = body is not None and _expects_continue(request)
+        return Outgoing(request.method, target, headers, body)
+
+    def _own_host(self, request: web.BaseRequest) -> bytes | None:
+        """HTTP/1.0 knows no Host; a request that goes on as HTTP/1.1 has one."""
+        return None if "Host" in request.headers else self._upstream.origin.authority
+
+    async def _body(self, passage: Passage) -> AsyncIterator[bytes]:
+        """The request's body as it arrives. Raises RequestRefused where it does not."""
+        request = passage.request
+        if passage.awaits_continue:
+            passage.awaits_continue = False
+            await go_on(request)
+        while True:
+            try:
+                async with asyncio.timeout(self._listen.idle_timeout):
+                    chunk = await request.content.readany()
+            except TimeoutError as silence:
+                raise RequestRefused(408, "body_timeout") from silence
+            except web.RequestPayloadError as broken:
+                raise RequestRefused(400, "body_unreadable") from broken
+            if not chunk:
+                return
+            passage.tee.request_chunk(chunk)
+            yield chunk
+
+    # The way back.
+
+    async def _pass_on(self, passage: Passage, answer: UpstreamAnswer) -> Reply:
+        """Stream *answer* to the caller; what capture still wants of it is read when the caller is gone."""
+        reply: Reply | None = None
+        try:
+            reply = self._reply(passage, answer)
+            await self._stream(passage, answer, reply)
+        except UpstreamError as failure:
+            passage.tee.discard()
+            return self._break_off(passage, reply, failure)
+        except ConnectionError:  # the caller left, and aiohttp has not noticed yet
+            if reply is None:
+                raise
+            reply.abort()
+        finally:
+            self._part_with(passage.tee, answer)
+        return reply
+
+    def _reply(self, passage: Passage, answer: UpstreamAnswer) -> Reply:
+        request = passage.request
+        kind = text(answer.headers, b"content-type")
+        passage.tee.answered(answer.status, kind, text(answer.headers, b"content-encoding"))
+        if kind.lower().startswith("text/event-stream"):
+            answer.be_patient()
+        headers = answer_headers(answer.headers)
+        if values(headers, b"location"):
+            headers = self._led_back(headers, request)
+        try:
+            return Reply(request, answer.status, answer.reason, headers, keep_alive=not passage.awaits_continue)
+        except ValueError as broken:
+            raise UpstreamError(502, "unreadable") from broken
+
+    def _led_back(self, headers: RawHeaders, request: web.BaseRequest) -> list[tuple[bytes, bytes]]:
+        caller = caller_address(request.raw_headers, self._peer(request))
+        return [
+            (name, location(value, self._upstream.origin, caller) if name.lower() == b"location" else value)
+            for name, value in headers
+        ]
+
+    async def _stream(self, passage: Passage, answer: UpstreamAnswer, reply: Reply) -> None:
+        if self._commit_timeout is not None and passage.tee.open:
+            await self._stream_until_committed(passage, answer, reply, self._commit_timeout)
+            return
+        chunk, ended = answer.arrived(), answer.ended
+        passage.tee.answer_chunk(chunk, last=ended)
+        await self._begin(passage, reply, chunk, last=ended)
+        while not ended:
+            chunk = await answer.read()
+            ended = answer.ended
+            passage.tee.answer_chunk(chunk, last=ended)
+            await reply.send(chunk, last=ended)
+        passage.tee.finish()
+
+    async def _stream_until_committed(
+        self, passage: Passage, answer: UpstreamAnswer, reply: Reply, timeout: float
+    ) -> None:
+        """Hold back the last bytes, so that a caller that has the whole answer knows its event is safe."""
+        await self._begin(passage, reply, b"", last=False)
+        held, ended = b"", False
+        while not ended:
+            chunk = await answer.read()
+            ended = answer.ended
+            passage.tee.answer_chunk(chunk, last=ended)
+            if chunk and held:
+                await reply.send(held)
+            held = chunk or held
+        committed = passage.tee.finish()
+        if committed is not None and not (await asyncio.wait({committed}, timeout=timeout))[0]:
+            self._metrics.commit_timeouts.inc()
+        await reply.send(held, last=True)
+
+    async def _begin(self, passage: Passage, reply: Reply, chunk: bytes, *, last: bool) -> None:
+        self._count(passage, reply.status)
+        await reply.begin(chunk, last=last)
+        self._metrics.upstream_seconds.observe(passage.upstream_seconds)
+        self._metrics.added_seconds.observe(self._clock.monotonic() - passage.began - passage.upstream_seconds)
+
+    def _part_with(self, tee: Tee, answer: UpstreamAnswer) -> None:
+        if not tee.open:
+            answer.close()
+            return
+        task = asyncio.create_task(_read_on(tee, answer), name="read-on")
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
+
+    # What the relay answers itself.
+
+    def _refuse(self, passage: Passage, failure: UpstreamError | RequestRefused) -> Reply:
+        self._count(passage, failure.status)
+        if isinstance(failure, RequestRefused):
+            return Reply.refusing(passage.request, failure.status, f"request_{failure.reason}", keep_alive=False)
+        self._report(passage, failure)
+        error, keep_alive = f"upstream_{failure.reason}", not passage.awaits_continue
+        return Reply.refusing(passage.request, failure.status, error, keep_alive=keep_alive)
+
+    def _break_off(self, passage: Passage, reply: Reply | None, failure: UpstreamError) -> Reply:
+        """Tell the caller in words, or, where the answer has begun, by its lacking end."""
+        if reply is None or not reply.begun:
+            return self._refuse(passage, failure)
+        self._report(passage, failure)
+        reply.abort()
+        return reply
+
+    def _report(self, passage: Passage, failure: UpstreamError) -> None:
+        self._metrics.upstream_errors.labels(failure.reason).inc()
+        log.warning(
+            "upstream.failed",
+            reason=failure.reason,
+            method=passage.request.method,
+            endpoint=passage.endpoint,
+            environment=passage.environment,
+            seconds=round(self._clock.monotonic() - passage.began, 3),
+        )
+
+    def _count(self, passage: Passage, status: int) -> None:
+        labels = passage.environment, passage.endpoint, f"{status // 100}xx"
+        counter = self._counters.get(labels)
+        if counter is None:
+            counter = self._counters[labels] = self._metrics.requests.labels(*labels)
+        counter.inc()
+
+    def _peer(self, request: web.BaseRequest) -> Peer:
+        return peer(request.remote or "", self._listen.trusted_proxies)
+
+
+async def _read_on(tee: Tee, answer: UpstreamAnswer) -> None:
+    """Read an answer whose caller left, for capture alone: to its end, or to a bound of capture."""
+    try:
+        while not answer.ended and not tee.full:
+            chunk = await answer.read()
+            tee.answer_chunk(chunk, last=answer.ended)
+        tee.finish()
+    except UpstreamError:
+        tee.discard()
+    finally:
+        answer.close()
+
+
+def _expects_continue(request: web.BaseRequest) -> bool:
+    return request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue"

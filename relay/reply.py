@@ -1,0 +1,97 @@
+"""The answer to a caller, byte for byte: nothing is added to it but framing."""
+
+import socket
+import struct
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11
+
+from relay.core import refusal
+from relay.core.headers import RawHeaders, framing, serialise
+
+
+class Reply(web.StreamResponse):
+    """Writes head and body itself: aiohttp's response would add Server, Date and Content-Type, and recode headers."""
+
+    def __init__(
+        self, request: web.BaseRequest, status: int, reason: bytes, headers: RawHeaders, *, keep_alive: bool = True
+    ) -> None:
+        """Raises ValueError where a header would break out of its line."""
+        super().__init__(status=status)
+        self._request = request
+        self._framing = framing(
+            headers,
+            method=request.method,
+            status=status,
+            http11=request.version >= HttpVersion11,
+            keep_alive=keep_alive and bool(request.keep_alive),
+        )
+        self._head = serialise(b"HTTP/1.1 %d %b" % (status, reason), self._framing.headers)
+        self._whole = b""
+        self._aborted = False
+        self.begun = False
+
+    @classmethod
+    def refusing(cls, request: web.BaseRequest, status: int, error: str, *, keep_alive: bool = True) -> "Reply":
+        """An answer of the relay's own. It is sent when aiohttp asks for it, after the handler."""
+        body = refusal.body(error)
+        reply = cls(request, status, refusal.phrase(status), refusal.headers(len(body)), keep_alive=keep_alive)
+        reply._whole = body
+        return reply
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection goes on after this answer."""
+        return self._framing.keep_alive and not self._aborted
+
+    async def begin(self, chunk: bytes = b"", *, last: bool = False) -> None:
+        """Send the head, and with it what is there of the body. Raises ConnectionError once the caller is gone."""
+        self.begun = True
+        await self._write(self._head + self._framed(chunk, last=last), last=last)
+
+    async def send(self, chunk: bytes, *, last: bool = False) -> None:
+        """Send more of the body; wait while the caller reads slowly. Raises ConnectionError once it is gone."""
+        await self._write(self._framed(chunk, last=last), last=last)
+
+    def abort(self) -> None:
+        """Let the caller see that the answer is not whole: close the connection in the middle of it."""
+        self._aborted = True
+        transport = self._request.transport
+        if transport is None:
+            return
+        if not self._framing.chunked and (sock := transport.get_extra_info("socket")) is not None:
+            # Where the connection's end is the body's end, only a reset tells them apart.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """aiohttp's first half of sending: nothing is left to do."""
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """aiohttp's second half of sending."""
+        if not self.begun:
+            await self.begin(self._whole + data, last=True)
+
+    async def _write(self, data: bytes, *, last: bool) -> None:
+        writer = self._request.writer
+        if data:
+            await writer.write(data)
+        if last:
+            await writer.drain()
+
+    def _framed(self, chunk: bytes, *, last: bool) -> bytes:
+        if self._framing.bodiless:
+            return b""
+        if not self._framing.chunked:
+            return chunk
+        framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b""
+        return framed + b"0\r\n\r\n" if last else framed
+
+
+async def go_on(request: web.BaseRequest) -> None:
+    """Tell a caller that expects it to send its body."""
+    await request.writer.write(b"HTTP/1.1 %d Continue\r\n\r\n" % HTTPStatus.CONTINUE)
+    request.writer.output_size = 0  # so that aiohttp does not take it for the begin of an answer

@@ -1,0 +1,117 @@
+"""What the proxy shows to capture. Flags are the product: what goes wrong here is logged, counted, and stays here."""
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from relay.capture import Capture
+from relay.core.recognise import is_json
+from relay.metrics import Metrics
+from relay.model import Clock, Environment
+from relay.recording import Recording
+
+log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Tee:
+    """One request's side channel to capture; it leads nowhere before `record` or `skip`. Nothing waits or raises."""
+
+    __slots__ = ("_capture", "_clock", "_environment", "_metrics", "_received_at", "_recording", "_skip")
+
+    def __init__(self, capture: Capture, metrics: Metrics, clock: Clock) -> None:
+        self._capture = capture
+        self._metrics = metrics
+        self._clock = clock
+        self._recording: Recording | None = None
+        self._environment: Environment | None = None
+        self._skip = ""
+        self._received_at = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether more of the answer is wanted."""
+        return self._recording is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether a bound was passed, so that nothing more is remembered."""
+        return self._recording is not None and self._recording.refused
+
+    def record(
+        self, environment: Environment, method: str, target: str, request_type: str, request_encoding: str
+    ) -> None:
+        """Copy this identity call."""
+        self._environment = environment
+        self._recording = self._guarded(
+            self._capture.begin, environment, method, target, request_type, request_encoding
+        )
+
+    def skip(self, environment: Environment, reason: str) -> None:
+        """Only count this identity call, under *reason*, if it is answered 200."""
+        self._environment, self._skip = environment, reason
+
+    def request_chunk(self, chunk: bytes) -> None:
+        """A piece of the request's body was sent on."""
+        if self._recording is not None:
+            self._guarded(self._recording.request_chunk, chunk)
+
+    def answered(self, status: int, content_type: str, content_encoding: str) -> None:
+        """The answer's headers are there. Only a 200 is an evaluation, and only JSON can be read."""
+        if self._environment is None:
+            return
+        if status == 200 and not self._skip and not is_json(content_type):
+            self._skip = "not_flags"
+        if status != 200 or self._skip:
+            self.discard()
+        if status == 200 and self._skip:
+            self._guarded(self._capture.skip, self._environment, self._skip)
+        if self._recording is not None:
+            self._guarded(self._recording.answered, content_type, content_encoding)
+
+    def answer_chunk(self, chunk: bytes, *, last: bool) -> None:
+        """A piece of the answer's body arrived."""
+        if self._recording is not None:
+            self._guarded(self._recording.answer_chunk, chunk)
+            self._received_at = self._clock.wall() if last else 0.0
+
+    def finish(self) -> "asyncio.Future[None] | None":
+        """The answer is whole, or a bound was passed. The future, where there is one, ends with the commit."""
+        if self._recording is None:
+            return None
+        recording, self._recording = self._recording, None
+        return self._guarded(recording.finish, self._received_at or self._clock.wall())
+
+    def discard(self) -> None:
+        """There is nothing to capture here."""
+        if self._recording is not None:
+            recording, self._recording = self._recording, None
+            self._guarded(recording.discard)
+
+    def _guarded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """The boundary between flags and analytics: the one place where every error is caught."""
+        try:
+            return call(*args, **kwargs)
+        except Exception as bug:
+            self._metrics.capture_failures.inc()
+            # Its text may hold what passed by; its kind and place do not.
+            log.error("capture.failed", error=type(bug).__name__, at=_place(bug))
+            self._give_up()
+            return None
+
+    def _give_up(self) -> None:
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            self._guarded(recording.discard)
+
+
+def _place(bug: BaseException) -> str:
+    """Where *bug* was raised, "recording.py:71"."""
+    trace = bug.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
