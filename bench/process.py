@@ -45,9 +45,9 @@ class Process:
 
 
 @contextmanager
-def started(command: Sequence[str], port: int) -> Iterator[Process]:
+def started(command: Sequence[str], port: int, stderr: int | None = None) -> Iterator[Process]:
     """A process that listens on *port* of this machine, until the context ends."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
         wait_for_port(port, process)
         yield Process(process.pid, f"http://127.0.0.1:{port}")
@@ -58,8 +58,8 @@ def started(command: Sequence[str], port: int) -> Iterator[Process]:
 
 @contextmanager
 def python(module: str, port: int, *arguments: str) -> Iterator[Process]:
-    """One of this folder's servers as a process."""
-    with started([sys.executable, "-m", module, str(port), *arguments], port) as process:
+    """One of this folder's servers as a process; what it says of callers that leave is of no interest."""
+    with started([sys.executable, "-m", module, str(port), *arguments], port, subprocess.DEVNULL) as process:
         yield process
 
 
