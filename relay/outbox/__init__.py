@@ -8,10 +8,14 @@ from relay.model import Book, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, 
 # (environment, "skipped" | "refused", reason) → how many, since they were last handed over.
 Tally = Mapping[tuple[str, str, str], int]
 
+# A due time further ahead than this counts as reached: the clock jumped back, and nothing may wait for years.
+AHEAD_SECONDS = 600.0
+
 
 class Outbox(Protocol):
     """Safe storage for events. Every method raises OutboxError when the storage fails, and then changed nothing.
 
+    A storage that failed, at `open` too, is tried again by later calls: once it works, everything goes on.
     Times are seconds since 1970. An event is due when its due time is reached, or lies more than 10 minutes
     ahead (the clock jumped back).
     """
@@ -26,8 +30,8 @@ class Outbox(Protocol):
         """Return once all of it would survive a crash; all or nothing.
 
         Adds to the books: captured by the sum of the three, and each of the tally's counts. An event whose key
-        is stored already (waiting or dead) is left as it is and not counted again. New events are due at once,
-        in the order given. Raises OutboxFull where events do not fit (a tally alone always does).
+        is stored already (waiting or dead) is left as it is and not counted again. New events are due since they
+        were captured. Raises OutboxFull where events do not fit (a tally alone always does).
         """
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
@@ -39,8 +43,8 @@ class Outbox(Protocol):
     async def claim(self, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
         """Lease the due events that are longest due; nobody else sees them before *now* + *lease*.
 
-        At most *limit* of them, and at most *max_bytes* of bodies (the first is taken whatever its size).
-        The lease has no claims where nothing is due.
+        In order of due time, then of their arrival. At most *limit* of them, and at most *max_bytes* of bodies
+        (the first is taken whatever its size). The lease has no claims where nothing is due.
         """
 
     async def renew(self, token: str, *, until: float) -> int:
@@ -49,14 +53,16 @@ class Outbox(Protocol):
     async def settle(self, token: str, settlement: Settlement, *, now: float) -> frozenset[int]:
         """Carry out *settlement* in one transaction; return the ids that were still held under the token.
 
-        Whatever somebody else claimed meanwhile is theirs, and is left alone. Dead letters past their share of
-        the storage push out the oldest ones, counted as dropped ("dead_letters_full").
+        Claims it does not name stay leased. Whatever somebody else claimed meanwhile is theirs, and is left
+        alone. Dead letters past their share of the storage push out the oldest ones, counted as dropped
+        ("dead_letters_full").
         """
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> int:
         """Dead-letter as "expired" what was captured before *expired_before* and is not leased; return how many.
 
-        Drop dead letters made before *forget_before* ("dead_letter_expired").
+        Drop dead letters made before *forget_before* ("dead_letter_expired"). Works in slices, each of them all
+        or nothing, so that others get their turn.
         """
 
     async def lanes(self) -> list[LaneLevel]:

@@ -1,0 +1,92 @@
+"""Make and open the file of a SQLite outbox."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+from relay.errors import OutboxError
+from relay.outbox.schema import migrate, recognise, require_current
+
+# How long to wait for a guest's short transaction, in seconds.
+BUSY_SECONDS = 5.0
+# The log of changes is cut to this once it was copied into the file: one great burst must not keep the disk for ever.
+LOG_BYTES = 16 * 2**20
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder* and those above it where they are missing, for the relay's user alone."""
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def open_owned(path: Path) -> sqlite3.Connection:
+    """The connection that writes; makes the file or migrates it. Never touches a file that is not an outbox."""
+    _make_file(path)
+    database = _connect(path)
+    try:
+        recognise(database)
+        _log_ahead(database, path)
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def open_as_guest(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection to an outbox that is there and up to date."""
+    if not path.exists():
+        raise OutboxError("is not there; `relay run` makes it when it starts")
+    _require_file(path)
+    database = _connect(path)
+    try:
+        require_current(database)
+        database.execute(f"PRAGMA query_only = {int(read_only)}")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def identify(path: Path) -> tuple[int, int] | None:
+    """Which file the name stands for now; None where it stands for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _make_file(path: Path) -> None:
+    """An empty file where there is none, readable by the relay's user alone; SQLite gives its helpers the same mode.
+
+    A file that is there is never opened here: closing it would drop SQLite's own locks on it
+    (sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    _require_file(path)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise OutboxError("is not a file; name another in outbox.url")
+    if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
+        raise OutboxError("cannot be written; let the relay's user write the file and its folder")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # mode=rw: SQLite itself makes no file, ours has its mode from the start.
+    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+
+
+def _log_ahead(database: sqlite3.Connection, path: Path) -> None:
+    """Readers never wait for a commit, and a commit is one flush (sqlite.org/wal.html)."""
+    (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise OutboxError(f"lies on a file system that cannot share memory ({path.parent}); use a local disk")
+    database.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+    database.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's own cache as well

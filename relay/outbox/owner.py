@@ -1,0 +1,53 @@
+"""One relay per file: whoever runs on an outbox holds a lock beside it that says who."""
+
+import fcntl
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from relay.errors import OutboxInUse
+
+
+class OwnerLock:
+    """The lock file of an outbox. The system lets go of it when the process ends, however that happens."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Hold the lock from now on. Raises OutboxInUse while somebody else does, OSError where it cannot be made."""
+        if self._descriptor is not None:
+            return
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _sign(descriptor)
+        except BlockingIOError:
+            owner = _owner(descriptor)
+            os.close(descriptor)
+            raise OutboxInUse(f"is in use by {owner}; give each relay its own file") from None
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go, if it is held. The file stays: deleting it would let two relays lock two files of one name."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _sign(descriptor: int) -> None:
+    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()} {since}\n".encode(), 0)
+
+
+def _owner(descriptor: int) -> str:
+    words = os.pread(descriptor, 1000, 0).decode(errors="replace").split()
+    if len(words) != 3:
+        return "another relay"
+    return "the relay with process id {} on host {} since {}".format(*words)

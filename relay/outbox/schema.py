@@ -1,0 +1,123 @@
+"""The tables of a SQLite outbox, how older files become newer ones, and how to tell that a file is an outbox."""
+
+import secrets
+import sqlite3
+from collections.abc import Sequence
+
+from relay.errors import OutboxError
+
+# "FHob" in the file's header: nobody else's database is ever written to (sqlite.org/fileformat.html#application_id).
+APPLICATION_ID = 0x46486F62
+
+# Number n of the list makes version n out of version n - 1. Released ones never change: add another.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    -- Facts of this file: who it is, and a key that never leaves it.
+    CREATE TABLE meta (
+        name TEXT PRIMARY KEY,
+        value NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('dead_letter_bytes', 0);
+
+    CREATE TABLE lanes (
+        id INTEGER PRIMARY KEY,
+        url TEXT NOT NULL,
+        app_id TEXT NOT NULL,
+        events INTEGER NOT NULL DEFAULT 0, -- waiting, claimed ones too
+        UNIQUE (url, app_id)
+    );
+
+    -- What is stored, waiting or dead. Written once and deleted once, so that leasing never rewrites a body.
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        environment TEXT NOT NULL,
+        lane INTEGER NOT NULL,
+        identity TEXT NOT NULL,
+        captured_at REAL NOT NULL,
+        body BLOB NOT NULL
+    );
+
+    -- Events to be sent. The token is who holds one; a lease is over once it is due.
+    CREATE TABLE waiting (
+        id INTEGER PRIMARY KEY,
+        lane INTEGER NOT NULL,
+        environment TEXT NOT NULL,
+        captured_at REAL NOT NULL,
+        size INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due REAL NOT NULL,
+        token TEXT
+    );
+    CREATE INDEX waiting_by_due ON waiting (lane, due);
+    CREATE INDEX waiting_by_age ON waiting (lane, captured_at);
+    CREATE INDEX waiting_by_token ON waiting (token) WHERE token IS NOT NULL;
+
+    CREATE TABLE dead_letters (
+        id INTEGER PRIMARY KEY,
+        environment TEXT NOT NULL,
+        made_at REAL NOT NULL,
+        reason TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        size INTEGER NOT NULL
+    );
+    CREATE INDEX dead_letters_by_time ON dead_letters (made_at);
+
+    CREATE TABLE books (
+        environment TEXT NOT NULL,
+        book TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (environment, book, reason)
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+def recognise(database: sqlite3.Connection) -> int:
+    """The version of an outbox, 0 for an empty file. Raises OutboxError for another program's database."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and (application or version or tables):
+        raise OutboxError("is another program's database; name another file in outbox.url")
+    return int(version)
+
+
+def migrate(database: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Bring an outbox, or an empty file, to the newest version; each step is one transaction."""
+    require_not_newer(database, migrations)
+    for version in range(recognise(database) + 1, len(migrations) + 1):
+        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
+        script = f"BEGIN IMMEDIATE; {migrations[version - 1]}; {marks} COMMIT;"
+        try:
+            database.executescript(script)
+        except sqlite3.Error:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+    _name_installation(database)
+
+
+def require_not_newer(database: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Raise OutboxError for a file whose tables this version does not know."""
+    if (version := recognise(database)) > len(migrations):
+        raise OutboxError(
+            f"was written by a newer relay (its version is {version}, this relay knows {len(migrations)}); "
+            "run that relay, or name another file in outbox.url"
+        )
+
+
+def require_current(database: sqlite3.Connection) -> None:
+    """Raise OutboxError for a file that a guest cannot work on."""
+    require_not_newer(database)
+    if recognise(database) < len(MIGRATIONS):
+        raise OutboxError("is not of this version yet; `relay run` makes it so when it starts")
+
+
+def _name_installation(database: sqlite3.Connection) -> None:
+    """What idempotency keys and the journal are made unique and unreadable with; made once."""
+    facts = [("installation", secrets.token_hex(16)), ("journal_key", secrets.token_bytes(32))]
+    (known,) = database.execute("SELECT count(*) FROM meta WHERE name IN ('installation', 'journal_key')").fetchone()
+    if known < len(facts):
+        database.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", facts)

@@ -1,0 +1,139 @@
+"""One thread with one connection to a SQLite file, which heals itself."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from relay.errors import OutboxError
+from relay.outbox.faults import breaks_connection, explain
+from relay.outbox.files import identify
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+# A storage that failed is tried again by the first call that comes this much later.
+AGAIN_SECONDS = 1.0
+
+
+class Transaction(Enum):
+    """What it is begun with, and what its commit flushes to the disk (sqlite.org/pragma.html#pragma_synchronous)."""
+
+    READ = ("BEGIN", "PRAGMA synchronous = FULL")
+    # FULL buys the promise of `put`: the commit returns after an fsync, so it survives a power cut.
+    DURABLE = ("BEGIN IMMEDIATE", "PRAGMA synchronous = FULL")
+    # No fsync: a power cut may undo it, and never harms the file. Good enough for leases, which end by themselves.
+    LIGHT = ("BEGIN IMMEDIATE", "PRAGMA synchronous = NORMAL")
+
+
+class Session:
+    """Carries out work one by one in its own thread, each piece as one transaction.
+
+    A connection that broke is closed, and made anew by a later call, at most once a second. So is one whose file was
+    moved away or replaced: what is written to it would be gone with the process.
+    """
+
+    def __init__(self, name: str, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._name = name
+        self._path = path
+        self._connect = connect
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._database: sqlite3.Connection | None = None
+        # Which file the connection was made to.
+        self._file: tuple[int, int] | None = None
+        self._failure: OutboxError | None = None
+        self._failed_at = 0.0
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect now. Raises OutboxError where that fails; later calls try again."""
+        await self._submit(self._open)
+
+    async def run(self, work: Work[T], transaction: Transaction) -> T:
+        """What *work* returns, once it is committed. Raises OutboxError; then nothing has changed."""
+        return await self._submit(lambda: self._run(work, transaction))
+
+    async def close(self) -> None:
+        """Close the connection and end the thread, after the work that waits for it. Never raises."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
+            self._thread.shutdown(wait=False)
+
+    async def _submit(self, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise OutboxError(f"the outbox {self._path} is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    # In the thread.
+
+    def _run(self, work: Work[T], transaction: Transaction) -> T:
+        database = self._connection()
+        begin, synchronous = transaction.value
+        try:
+            database.execute(synchronous)
+            database.execute(begin)
+            result = work(database)
+            database.execute("COMMIT")
+        except (sqlite3.Error, OSError, OutboxError) as failure:
+            explained = explain(self._path, failure)
+            if not self._undone() or breaks_connection(failure):
+                self._give_up(explained)
+            raise explained from failure
+        except BaseException:
+            self._undone()
+            raise
+        return result
+
+    def _undone(self) -> bool:
+        """Roll back; False where even that failed."""
+        try:
+            if self._database is not None and self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _give_up(self, failure: OutboxError) -> None:
+        """Until a second has passed, calls fail as this one did."""
+        self._drop()
+        self._failure, self._failed_at = failure, time.monotonic()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._database is not None and identify(self._path) != self._file:
+            log.error("outbox.replaced", path=str(self._path), consequence="what it held is not sent from here")
+            self._drop()
+        if self._database is not None:
+            return self._database
+        if self._failure is not None and time.monotonic() < self._failed_at + AGAIN_SECONDS:
+            raise type(self._failure)(str(self._failure))
+        return self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self._database = self._connect()
+            self._file = identify(self._path)
+        except (sqlite3.Error, OSError, OutboxError) as failure:
+            explained = explain(self._path, failure)
+            self._give_up(explained)
+            raise explained from failure
+        if self._failure is not None:
+            log.info("outbox.recovered", path=str(self._path), connection=self._name)
+        self._failure = None
+        return self._database
+
+    def _drop(self) -> None:
+        """Give the connection up. Closing the last one copies the log into the file and removes it."""
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None

@@ -1,0 +1,110 @@
+"""The outbox in one SQLite file: a thread that writes, a thread that reads, so that status never waits for a commit."""
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from relay.model import Book, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement, Usage
+from relay.outbox import Tally, statements, tables
+from relay.outbox.arrivals import Arrivals
+from relay.outbox.files import make_folder, open_as_guest, open_owned
+from relay.outbox.owner import OwnerLock
+from relay.outbox.session import Session, Transaction
+
+
+class SqliteOutbox:
+    """Keeps the promises of `Outbox` across crashes and power cuts.
+
+    *dead_letter_share* is the part of *max_bytes* that dead letters may take. A *guest* works on a file beside the
+    relay that owns it, in the same short transactions; it makes or migrates none.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, dead_letter_share: float, guest: bool = False) -> None:
+        path = path.resolve()  # one file has one lock, whatever names lead to it
+        self._path = path
+        self._max_bytes = max_bytes
+        self._dead_letter_bytes = int(max_bytes * dead_letter_share)
+        self._lock = OwnerLock(path.with_name(f"{path.name}.lock"))
+        self._writer = Session("outbox.writer", path, partial(open_as_guest, path) if guest else self._own)
+        self._reader = Session("outbox.reader", path, partial(open_as_guest, path, read_only=True))
+        self._arrivals = Arrivals()
+
+    async def open(self) -> None:
+        """Own the file, or visit it; make it where it is missing."""
+        await self._writer.open()
+
+    async def close(self) -> None:
+        """Commit what was called, let go of the file. Never raises."""
+        await self._reader.close()
+        await self._writer.close()  # the last connection: it copies SQLite's log into the file
+        self._lock.release()
+
+    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+        """Return once the commit was flushed to the disk."""
+        work = partial(
+            statements.put,
+            events=events,
+            dead_letters=dead_letters,
+            tally=tally,
+            max_bytes=self._max_bytes,
+            dead_letter_bytes=self._dead_letter_bytes,
+        )
+        await self._writer.run(work, Transaction.DURABLE)
+        self._arrivals.announce(events)
+
+    async def arrival(self, lane: Lane, timeout: float) -> None:
+        """Wait for this process's own puts; what guests put is noticed by `peek`."""
+        await self._arrivals.wait(lane, timeout)
+
+    async def peek(self, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
+        """Look without a lease."""
+        work = partial(statements.peek, lane=lane, limit=limit, max_bytes=max_bytes, now=now)
+        return await self._reader.run(work, Transaction.READ)
+
+    async def claim(self, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
+        """Lease in one light transaction: a power cut that undoes it ends the lease as well."""
+        work = partial(statements.claim, lane=lane, limit=limit, max_bytes=max_bytes, now=now, lease=lease)
+        return await self._writer.run(work, Transaction.LIGHT)
+
+    async def renew(self, token: str, *, until: float) -> int:
+        """Renew in one light transaction."""
+        return await self._writer.run(partial(statements.renew, token=token, until=until), Transaction.LIGHT)
+
+    async def settle(self, token: str, settlement: Settlement, *, now: float) -> frozenset[int]:
+        """Settle in one durable transaction."""
+        work = partial(
+            statements.settle,
+            token=token,
+            settlement=settlement,
+            now=now,
+            dead_letter_bytes=self._dead_letter_bytes,
+        )
+        return await self._writer.run(work, Transaction.DURABLE)
+
+    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> int:
+        """Sweep slice by slice; whatever else waits for the writer goes in between."""
+        expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=self._dead_letter_bytes)
+        total = 0
+        while expired := await self._writer.run(expire, Transaction.DURABLE):
+            total += expired
+        while await self._writer.run(partial(statements.forget, before=forget_before), Transaction.DURABLE):
+            pass
+        return total
+
+    async def lanes(self) -> list[LaneLevel]:
+        """Read the lanes' own counts."""
+        return await self._reader.run(statements.lane_levels, Transaction.READ)
+
+    async def books(self) -> dict[str, Book]:
+        """Read the totals."""
+        return await self._reader.run(tables.books, Transaction.READ)
+
+    async def usage(self) -> Usage:
+        """Measure the pages in use."""
+        return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._max_bytes)
+
+    def _own(self) -> sqlite3.Connection:
+        make_folder(self._path.parent)
+        self._lock.take()
+        return open_owned(self._path)

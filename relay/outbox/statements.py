@@ -1,0 +1,226 @@
+"""What each call of a SQLite outbox does, as the body of one transaction; every one of them flat in cost."""
+
+import secrets
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from relay.errors import OutboxFull
+from relay.model import Cause, Claim, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement
+from relay.outbox import AHEAD_SECONDS, Tally
+from relay.outbox.bookkeeping import Total, take
+from relay.outbox.tables import (
+    Place,
+    bury,
+    delete_events,
+    drop_dead_letters,
+    fill_lane,
+    insert_events,
+    known_lane,
+    post,
+    stop_waiting,
+    storage_in_use,
+    storage_of,
+    trim_dead_letters,
+)
+
+# What one transaction of a sweep does; tens of milliseconds.
+SLICE = 500
+EXPIRED = Cause("expired")
+
+
+# Putting.
+
+
+def put(
+    database: sqlite3.Connection,
+    events: Sequence[Event],
+    dead_letters: Sequence[DeadLetter],
+    tally: Tally,
+    *,
+    max_bytes: int,
+    dead_letter_bytes: int,
+) -> None:
+    """Store all of it. Raises OutboxFull."""
+    if events or dead_letters:
+        _require_room(database, chain(events, (letter.event for letter in dead_letters)), max_bytes)
+        _put_events(database, events)
+        _put_dead_letters(database, dead_letters, dead_letter_bytes)
+    captured: Counter[Total] = Counter()
+    for (environment, _, _), count in tally.items():
+        captured[environment, "captured", ""] += count
+    post(database, captured)
+    post(database, tally)
+
+
+def _require_room(database: sqlite3.Connection, events: Iterable[Event], max_bytes: int) -> None:
+    needed = sum(map(storage_of, events))
+    used = storage_in_use(database)
+    if used + needed > max_bytes:
+        raise OutboxFull(f"is full: {used:,} of {max_bytes:,} bytes are in use, and {needed:,} more do not fit")
+
+
+def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:
+    first = insert_events(database, events)
+    database.execute(
+        "INSERT INTO waiting (id, lane, environment, captured_at, size, due)"
+        " SELECT id, lane, environment, captured_at, length(body), captured_at FROM events WHERE id >= ?",
+        (first,),
+    )
+    counts = database.execute(
+        "SELECT environment, lane, count(*) FROM waiting WHERE id >= ? GROUP BY environment, lane", (first,)
+    ).fetchall()
+    for environment, lane, count in counts:
+        fill_lane(database, lane, count)
+        post(database, {(environment, book, ""): count for book in ("captured", "waiting")})
+
+
+def _put_dead_letters(database: sqlite3.Connection, letters: Sequence[DeadLetter], dead_letter_bytes: int) -> None:
+    first = insert_events(database, [letter.event for letter in letters])
+    made: Counter[str] = Counter()
+    for number, letter in enumerate(letters, first):
+        made += bury(database, {number: letter.cause}, letter.event.captured_at)
+    post(database, {(environment, "captured", ""): count for environment, count in made.items()})
+    trim_dead_letters(database, dead_letter_bytes)
+
+
+# Claiming. Due are two stretches of one index: what was reached, and what lies too far ahead to be true.
+
+_DUE = (
+    "SELECT {columns} FROM waiting AS w INDEXED BY waiting_by_due {events}"
+    " WHERE w.lane = ? AND w.due {since} ? ORDER BY w.due, w.id LIMIT ?"
+)
+_READY = {"columns": "w.size, w.captured_at", "events": ""}
+_CLAIM = {
+    "columns": "w.size, w.id, w.attempts, e.key, e.environment, e.identity, e.captured_at, e.body",
+    # CROSS JOIN: in this order, whatever the planner thinks of the tables (sqlite.org/optoverview.html#crossjoin).
+    "events": "CROSS JOIN events AS e ON e.id = w.id",
+}
+
+
+def _due(
+    database: sqlite3.Connection, wanted: Mapping[str, str], lane: Lane, limit: int, now: float
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of due events, longest due first, read one by one."""
+    if (number := known_lane(database, lane)) is None:
+        return
+    for since, moment in (("<=", now), (">", now + AHEAD_SECONDS)):
+        yield from database.execute(_DUE.format(**wanted, since=since), (number, moment, limit))
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    return int(row[0])
+
+
+def peek(database: sqlite3.Connection, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
+    """What `claim` with the same arguments would find."""
+    rows = take(_due(database, _READY, lane, limit, now), _size, limit=limit, max_bytes=max_bytes)
+    (next_due,) = database.execute(
+        "SELECT min(due) FROM waiting WHERE lane = ? AND due > ? AND due <= ?",
+        (known_lane(database, lane), now, now + AHEAD_SECONDS),
+    ).fetchone()
+    return Ready(
+        len(rows), sum(map(_size, rows)), min((captured_at for _, captured_at in rows), default=None), next_due
+    )
+
+
+def claim(database: sqlite3.Connection, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
+    """Lease due events under a new token."""
+    rows = take(_due(database, _CLAIM, lane, limit, now), _size, limit=limit, max_bytes=max_bytes)
+    token = secrets.token_hex(8)
+    database.executemany(
+        "UPDATE waiting SET due = ?, token = ? WHERE id = ?", ((now + lease, token, row[1]) for row in rows)
+    )
+    return Lease(token, tuple(_claim(lane, row) for row in rows))
+
+
+def _claim(lane: Lane, row: tuple[Any, ...]) -> Claim:
+    _, number, attempts, key, environment, identity, captured_at, body = row
+    return Claim(number, Event(key, environment, lane, identity, captured_at, body), attempts)
+
+
+def renew(database: sqlite3.Connection, token: str, until: float) -> int:
+    """How many claims the token still holds; their lease ends at *until*."""
+    return database.execute("UPDATE waiting SET due = ? WHERE token = ?", (until, token)).rowcount
+
+
+# Settling.
+
+
+def settle(
+    database: sqlite3.Connection, token: str, settlement: Settlement, *, now: float, dead_letter_bytes: int
+) -> frozenset[int]:
+    """Carry it out for what the token still holds; return the ids of that."""
+    rows = database.execute("SELECT id, environment, lane FROM waiting WHERE token = ?", (token,))
+    held = {number: (environment, lane) for number, environment, lane in rows}
+    acked = {number: held.pop(number) for number in held.keys() & settlement.ack}
+    died = {number: held.pop(number) for number in held.keys() & settlement.dead_letter.keys()}
+    _acknowledge(database, acked)
+    _dead_letter(database, died, settlement.dead_letter, now)
+    trim_dead_letters(database, dead_letter_bytes)
+    retried = _let_go(database, held.keys() & settlement.retry.keys(), settlement.retry, attempts=1)
+    released = _let_go(database, (held.keys() - retried) & settlement.release.keys(), settlement.release, attempts=0)
+    return frozenset(acked.keys() | died.keys() | retried | released)
+
+
+def _acknowledge(database: sqlite3.Connection, places: Mapping[int, Place]) -> None:
+    delivered = stop_waiting(database, places)
+    delete_events(database, places)
+    post(database, {(environment, "delivered", ""): count for environment, count in delivered.items()})
+
+
+def _dead_letter(
+    database: sqlite3.Connection, places: Mapping[int, Place], causes: Mapping[int, Cause], now: float
+) -> None:
+    stop_waiting(database, places)
+    bury(database, {number: causes[number] for number in places}, now)
+
+
+def _let_go(database: sqlite3.Connection, numbers: set[int], due: Mapping[int, float], *, attempts: int) -> set[int]:
+    database.executemany(
+        "UPDATE waiting SET due = ?, token = NULL, attempts = attempts + ? WHERE id = ?",
+        ((due[number], attempts, number) for number in numbers),
+    )
+    return numbers
+
+
+# Sweeping.
+
+
+def expire(database: sqlite3.Connection, *, before: float, now: float, dead_letter_bytes: int) -> int:
+    """Dead-letter a slice of what was captured before *before* and is not leased; return how many, 0 at the end."""
+    lanes = database.execute("SELECT id FROM lanes WHERE events > 0").fetchall()
+    places: dict[int, Place] = {}
+    for (lane,) in lanes:
+        rows = database.execute(
+            "SELECT id, environment FROM waiting INDEXED BY waiting_by_age WHERE lane = ? AND captured_at < ?"
+            " AND NOT (token IS NOT NULL AND due > ? AND due <= ?) ORDER BY captured_at LIMIT ?",
+            (lane, before, now, now + AHEAD_SECONDS, SLICE - len(places)),
+        )
+        places |= {number: (environment, lane) for number, environment in rows}
+    _dead_letter(database, places, dict.fromkeys(places, EXPIRED), now)
+    trim_dead_letters(database, dead_letter_bytes)
+    return len(places)
+
+
+def forget(database: sqlite3.Connection, *, before: float) -> int:
+    """Drop a slice of the dead letters made before *before*; return how many, 0 at the end."""
+    rows = database.execute(
+        "SELECT id, environment, size FROM dead_letters WHERE made_at < ? ORDER BY made_at, id LIMIT ?", (before, SLICE)
+    ).fetchall()
+    drop_dead_letters(database, rows, "dead_letter_expired")
+    return len(rows)
+
+
+# Reading.
+
+
+def lane_levels(database: sqlite3.Connection) -> list[LaneLevel]:
+    """Every lane that holds waiting events."""
+    rows = database.execute(
+        "SELECT url, app_id, events, (SELECT min(captured_at) FROM waiting WHERE lane = lanes.id)"
+        " FROM lanes WHERE events > 0 ORDER BY id"
+    )
+    return [LaneLevel(Lane(url, app_id), events, oldest) for url, app_id, events, oldest in rows]

@@ -1,0 +1,158 @@
+"""Changes to the tables of a SQLite outbox that several calls share; each keeps the books with what it does."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from relay.model import Book, Cause, Event, Lane
+from relay.outbox.bookkeeping import Total, compile_books
+
+# Where a waiting event counts: its environment's name and its lane's number.
+Place = tuple[str, int]
+
+# What an event takes beside its own texts: its rows in two tables and their indexes, measured.
+ROW_BYTES = 300
+
+
+def storage_of(event: Event) -> int:
+    """About how many bytes of the file an event takes; its key stands in an index too."""
+    return len(event.body) + len(event.identity) + 2 * len(event.key) + ROW_BYTES
+
+
+def storage_in_use(database: sqlite3.Connection) -> int:
+    """Bytes of the file that hold something; pages once freed are filled again before the file grows."""
+    ((pages,), (free,), (size,)) = (
+        database.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+# The books.
+
+
+def post(database: sqlite3.Connection, changes: Mapping[Total, int]) -> None:
+    """Add *changes* to the totals."""
+    database.executemany(
+        "INSERT INTO books VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (environment, book, reason) DO UPDATE SET count = count + excluded.count",
+        ((*total, count) for total, count in changes.items()),
+    )
+
+
+def books(database: sqlite3.Connection) -> dict[str, Book]:
+    """The totals by environment name."""
+    rows = database.execute("SELECT environment, book, reason, count FROM books")
+    return compile_books(((environment, book, reason), count) for environment, book, reason, count in rows)
+
+
+# Lanes.
+
+
+def known_lane(database: sqlite3.Connection, lane: Lane) -> int | None:
+    """The number of a lane, None for one that never had an event."""
+    row = database.execute("SELECT id FROM lanes WHERE url = ? AND app_id = ?", (lane.url, lane.app_id)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def fill_lane(database: sqlite3.Connection, lane: int, count: int) -> None:
+    """Count *count* more waiting events of a lane."""
+    database.execute("UPDATE lanes SET events = events + ? WHERE id = ?", (count, lane))
+
+
+def _number_lane(database: sqlite3.Connection, lane: Lane) -> int:
+    if (number := known_lane(database, lane)) is not None:
+        return number
+    inserted = database.execute("INSERT INTO lanes (url, app_id) VALUES (?, ?)", (lane.url, lane.app_id))
+    return int(inserted.lastrowid or 0)
+
+
+# Events.
+
+
+def insert_events(database: sqlite3.Connection, events: Sequence[Event]) -> int:
+    """Store those *events* whose keys are new, and return the first one's number; the others' follow in order."""
+    (first,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM events").fetchone()
+    lanes = {lane: _number_lane(database, lane) for lane in {event.lane for event in events}}
+    database.executemany(
+        "INSERT INTO events (id, key, environment, lane, identity, captured_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (key) DO NOTHING",
+        (
+            (number, event.key, event.environment, lanes[event.lane], event.identity, event.captured_at, event.body)
+            for number, event in enumerate(events, first)
+        ),
+    )
+    return int(first)
+
+
+def delete_events(database: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Remove what is neither waiting nor dead any more."""
+    database.executemany("DELETE FROM events WHERE id = ?", ((number,) for number in numbers))
+
+
+def stop_waiting(database: sqlite3.Connection, places: Mapping[int, Place]) -> Counter[str]:
+    """Take events out of their lanes; return how many of each environment. They are still stored."""
+    database.executemany("DELETE FROM waiting WHERE id = ?", ((number,) for number in places))
+    for lane, count in Counter(lane for _, lane in places.values()).items():
+        fill_lane(database, lane, -count)
+    stopped = Counter(environment for environment, _ in places.values())
+    post(database, {(environment, "waiting", ""): -count for environment, count in stopped.items()})
+    return stopped
+
+
+# Dead letters.
+
+
+def bury(database: sqlite3.Connection, causes: Mapping[int, Cause], made_at: float) -> Counter[str]:
+    """Make dead letters of stored events by number, those that are stored; return how many of each environment."""
+    made: Counter[str] = Counter()
+    total = 0
+    for number, cause in causes.items():
+        row = database.execute(
+            "SELECT environment, length(body) + length(identity) + 2 * length(key) FROM events WHERE id = ?", (number,)
+        ).fetchone()
+        if row is None:
+            continue
+        environment, detail = row[0], _storable(cause.detail)
+        size = row[1] + len(detail) + ROW_BYTES
+        letter = (number, environment, made_at, cause.reason, detail, size)
+        database.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)", letter)
+        made[environment] += 1
+        total += size
+    _weigh_dead_letters(database, total)
+    post(database, {(environment, "dead_letters", ""): count for environment, count in made.items()})
+    return made
+
+
+def trim_dead_letters(database: sqlite3.Connection, dead_letter_bytes: int) -> None:
+    """Drop the oldest dead letters until the others take at most *dead_letter_bytes*."""
+    (used,) = database.execute("SELECT value FROM meta WHERE name = 'dead_letter_bytes'").fetchone()
+    excess = used - dead_letter_bytes
+    if excess <= 0:
+        return
+    dropped: list[tuple[int, str, int]] = []
+    for row in database.execute("SELECT id, environment, size FROM dead_letters ORDER BY made_at, id"):
+        dropped.append(row)
+        excess -= row[2]
+        if excess <= 0:
+            break
+    drop_dead_letters(database, dropped, "dead_letters_full")
+
+
+def drop_dead_letters(database: sqlite3.Connection, letters: Sequence[tuple[int, str, int]], reason: str) -> None:
+    """Drop *letters*, each given as (number, environment, size), and count them under *reason*."""
+    numbers = [number for number, _, _ in letters]
+    database.executemany("DELETE FROM dead_letters WHERE id = ?", ((number,) for number in numbers))
+    delete_events(database, numbers)
+    _weigh_dead_letters(database, -sum(size for _, _, size in letters))
+    for environment, count in Counter(environment for _, environment, _ in letters).items():
+        post(database, {(environment, "dead_letters", ""): -count, (environment, "dropped", reason): count})
+
+
+def _weigh_dead_letters(database: sqlite3.Connection, size: int) -> None:
+    if size:
+        database.execute("UPDATE meta SET value = value + ? WHERE name = 'dead_letter_bytes'", (size,))
+
+
+def _storable(detail: str) -> str:
+    """*detail* without halves of surrogate pairs: it is somebody else's text, and SQLite takes only UTF-8."""
+    return detail.encode(errors="replace").decode()
