@@ -92,7 +92,7 @@ class Post:
         ]
 
     def _event(self, number: int, identity: str, properties: dict[str, Any]) -> Event:
-        key = f"{number:032}"
+        key = f"{self.lane.url}-{number:032}"
         body = {"event": "Flags", "identity": identity, "idempotency_key": key, "properties": properties}
         return Event(key, "tests", self.lane, identity, self.time.clock.wall(), json.dumps(body).encode())
 
@@ -104,8 +104,13 @@ class Post:
     @asynccontextmanager
     async def sending(self, lanes: dict[Lane, float] | None = None, **options: Any) -> AsyncIterator[Sender]:
         """A sender at work; afterwards it is told to stop and has to."""
-        options = {"clock": self.time.clock, "sleep": self.time.sleep, "rng": lambda: 1.0, "patience": 0.3} | options
-        async with Sender(self.outbox, lanes or {self.lane: 0.8}, self.metrics, **options) as sender:
+        usual: dict[str, Any] = {
+            "clock": self.time.clock,
+            "sleep": self.time.sleep,
+            "rng": lambda: 1.0,
+            "patience": 0.3,
+        }
+        async with Sender(self.outbox, lanes or {self.lane: 0.8}, self.metrics, **(usual | options)) as sender:
             self._run = asyncio.create_task(sender.run(), name="sender")
             try:
                 yield sender
