@@ -10,6 +10,9 @@ from relay.errors import CaptureRefused
 # Python turns no longer run of digits into an integer (CVE-2020-10735); one that long stays text.
 INTEGER_DIGITS = 4_300
 
+# Python reads these in one go, holding up everything else in the process; a real answer with an odd value is small.
+TOLERATED_BYTES = 2 * 1024 * 1024
+
 # RecursionError: brackets nested a thousand deep. ValueError: bytes that are not UTF-8.
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
@@ -34,6 +37,8 @@ def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> T | None:
 
 
 def _parse_tolerantly(text: bytes) -> object:
+    if len(text) > TOLERATED_BYTES:
+        raise CaptureRefused("undecodable")
     try:
         return json.loads(text.decode("utf-8-sig"), parse_int=_integer)
     except _UNREADABLE as exc:
