@@ -144,6 +144,25 @@ async def test_a_port_in_use_exits_1_with_one_line(
     assert "Traceback" not in done.stderr
 
 
+async def test_a_missing_c_parser_exits_1_with_one_line(config: Path) -> None:
+    """aiohttp's parser in plain Python has been the weaker one in every request smuggling advisory."""
+    done = await asyncio.to_thread(run, "run", "-c", str(config), AIOHTTP_NO_EXTENSIONS="1")
+
+    assert done.returncode == 1
+    assert "C parser" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_health_asks_a_running_relay(config: Path) -> None:
+    async with relay_process(config) as relay:
+        await relay.wait_for("relay.started")
+        address = relay.admin_url.removeprefix("http://")
+
+        done = await asyncio.to_thread(run, "health", "--ready", "--address", address)
+
+        assert (done.returncode, done.stdout) == (0, "ready\n")
+
+
 async def test_the_outbox_is_for_its_owner_alone(config: Path, http: aiohttp.ClientSession) -> None:
     async with relay_process(config) as relay:
         await relay.wait_for("relay.started")
@@ -182,7 +201,7 @@ def test_health_says_that_nobody_answers() -> None:
     assert "no relay answers" in done.stderr
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     """`relay …` as a command of its own, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "relay", *arguments],
@@ -190,7 +209,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         timeout=30,
         check=False,
-        env={**os.environ, "NO_COLOR": "1"},
+        env={**os.environ, "NO_COLOR": "1", **environ},
     )
 
 

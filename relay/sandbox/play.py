@@ -151,5 +151,5 @@ def greeting(relay: Relay) -> str:
 def describe(event: StoredEvent) -> str:
     """One stored event on one line."""
     return (
-        f"Heap stored {event.event!r} for {event.identity} at {event.timestamp}: {json.dumps(dict(event.properties))}"
+        f"Heap stored {event.event!r} for {event.identity} at {event.timestamp}: {json.dumps(dict(event.properties), ensure_ascii=False)}"
     )
