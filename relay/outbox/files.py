@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from relay.errors import OutboxError
@@ -25,7 +26,6 @@ def open_owned(path: Path) -> sqlite3.Connection:
     _make_file(path)
     database = _connect(path)
     try:
-        recognise(database)
         _log_ahead(database, path)
         migrate(database)
     except BaseException:
@@ -79,7 +79,11 @@ def _require_file(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # mode=rw: SQLite itself makes no file, ours has its mode from the start.
+    """A connection to a file that is an outbox, or empty."""
+    # immutable: the file alone. With its log, SQLite would on closing copy that into a file that is not the log's own.
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        recognise(database)
+    # rw: SQLite itself makes no file, ours has its mode from the start.
     return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
 
 

@@ -111,7 +111,7 @@ class Session:
     def _connection(self) -> sqlite3.Connection:
         if self._database is not None and identify(self._path) != self._file:
             log.error("outbox.replaced", path=str(self._path), consequence="what it held is not sent from here")
-            self._drop()
+            self._part()
         if self._database is not None:
             return self._database
         if self._failure is not None and time.monotonic() < self._failed_at + AGAIN_SECONDS:
@@ -130,6 +130,16 @@ class Session:
             log.info("outbox.recovered", path=str(self._path), connection=self._name)
         self._failure = None
         return self._database
+
+    def _part(self) -> None:
+        """Leave a file that has another name, or none, with all that was written to it.
+
+        SQLite would leave its log behind, and the file that has the name now would be taken for the log's own.
+        """
+        if self._database is not None:
+            with suppress(sqlite3.Error):
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._drop()
 
     def _drop(self) -> None:
         """Give the connection up. Closing the last one copies the log into the file and removes it."""

@@ -1,0 +1,69 @@
+"""Outboxes and events for the tests."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+from relay.model import Cause, DeadLetter, Event, Lane
+from relay.outbox import Outbox
+from relay.outbox.memory import MemoryOutbox
+from relay.outbox.sqlite import SqliteOutbox
+
+BACKENDS = ["memory", "sqlite"]
+ROOMY = 64 * 2**20
+
+LANE = Lane("https://heapanalytics.com", "1111111111")
+OTHER_LANE = Lane("https://heapanalytics.com", "2222222222")
+NOON = 1_800_000_000.0
+
+AnyOutbox = TypeVar("AnyOutbox", bound=Outbox)
+
+_numbers: Iterator[int] = count()
+
+
+def make_outbox(backend: str, folder: Path, *, max_bytes: int = ROOMY, dead_letter_share: float = 0.25) -> Outbox:
+    """A closed outbox; a SQLite one has its file in *folder*."""
+    if backend == "memory":
+        return MemoryOutbox(max_bytes=max_bytes, dead_letter_share=dead_letter_share)
+    return SqliteOutbox(folder / "outbox.db", max_bytes=max_bytes, dead_letter_share=dead_letter_share)
+
+
+@asynccontextmanager
+async def opened(outbox: AnyOutbox) -> AsyncIterator[AnyOutbox]:
+    """The outbox, open within the context."""
+    await outbox.open()
+    try:
+        yield outbox
+    finally:
+        await outbox.close()
+
+
+def event(
+    captured_at: float = NOON,
+    *,
+    key: str = "",
+    environment: str = "production",
+    lane: Lane = LANE,
+    identity: str = "ada",
+    size: int = 100,
+) -> Event:
+    """An event with a key of its own and a body of *size* bytes."""
+    return Event(key or f"{next(_numbers):036x}", environment, lane, identity, captured_at, b"x" * size)
+
+
+def events(times: int, captured_at: float = NOON, *, size: int = 100, lane: Lane = LANE) -> list[Event]:
+    """So many events of one moment."""
+    return [event(captured_at, size=size, lane=lane) for _ in range(times)]
+
+
+async def fill(outbox: Outbox, size: int) -> None:
+    """Put events with bodies of *size* bytes until the outbox takes no more."""
+    while True:
+        await outbox.put([event(size=size)], [], {})
+
+
+def dead_letter(captured_at: float = NOON, *, size: int = 100) -> DeadLetter:
+    """An event that was never to be sent."""
+    return DeadLetter(event(captured_at, size=size), Cause("identity_too_long"))

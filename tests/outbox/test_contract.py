@@ -1,0 +1,412 @@
+"""The promises of `Outbox`, one test each, kept by every storage."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relay.errors import OutboxFull
+from relay.model import Book, Cause, Event, LaneLevel, Lease, Ready, Settlement
+from relay.outbox import AHEAD_SECONDS, Outbox
+from tests.outbox.boxes import LANE, NOON, OTHER_LANE, dead_letter, event, events, fill, make_outbox, opened
+
+REFUSED = Cause("refused_by_heap", "no such property")
+ANY = 10**9
+
+
+async def claim(outbox: Outbox, now: float = NOON, *, limit: int = 1000, max_bytes: int = ANY) -> Lease:
+    return await outbox.claim(LANE, limit=limit, max_bytes=max_bytes, now=now, lease=60)
+
+
+async def book(outbox: Outbox) -> Book:
+    return (await outbox.books())["production"]
+
+
+def taken(lease: Lease) -> list[Event]:
+    return [one.event for one in lease.claims]
+
+
+def ids(lease: Lease) -> list[int]:
+    return [one.id for one in lease.claims]
+
+
+# Putting.
+
+
+async def test_an_event_comes_back_as_it_was_put(outbox: Outbox) -> None:
+    put = replace(event(NOON + 0.123456), identity="Zoë\u0000 \U0001f600", body=bytes(range(256)))
+
+    await outbox.put([put], [], {})
+
+    assert taken(await claim(outbox, NOON + 1)) == [put]
+
+
+async def test_captured_is_the_sum_of_events_dead_letters_and_tally(outbox: Outbox) -> None:
+    tally = {("production", "skipped", "not_flags"): 3, ("production", "refused", "memory"): 4}
+
+    await outbox.put(events(2), [dead_letter()], tally)
+    await outbox.put([], [], {("production", "skipped", "not_flags"): 1})
+
+    assert await book(outbox) == Book(
+        captured=11, dead_letters=1, waiting=2, skipped={"not_flags": 4}, refused={"memory": 4}
+    )
+
+
+async def test_a_key_that_waits_is_left_as_it_is_and_not_counted_again(outbox: Outbox) -> None:
+    first = event()
+    await outbox.put([first], [], {})
+
+    await outbox.put([replace(first, body=b"another")], [], {})
+    await outbox.put([fresh := event(), replace(fresh, body=b"another")], [], {})
+
+    assert taken(await claim(outbox)) == [first, fresh]
+    assert (await book(outbox)).captured == 2
+
+
+async def test_a_key_that_is_dead_is_left_as_it_is_and_not_counted_again(outbox: Outbox) -> None:
+    letter = dead_letter()
+    await outbox.put([], [letter], {})
+
+    await outbox.put([letter.event], [letter], {})
+
+    assert await book(outbox) == Book(captured=1, dead_letters=1)
+    assert taken(await claim(outbox)) == []
+
+
+async def test_a_key_is_forgotten_once_its_event_was_delivered(outbox: Outbox) -> None:
+    """The outbox remembers what it holds; that Heap has a key already is Heap's to know."""
+    first = event()
+    await outbox.put([first], [], {})
+    lease = await claim(outbox)
+    await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
+
+    await outbox.put([first], [], {})
+
+    assert taken(await claim(outbox)) == [first]
+
+
+async def test_new_events_are_due_since_they_were_captured(outbox: Outbox) -> None:
+    later, earlier, same = event(NOON + 2), event(NOON + 1), event(NOON + 2)
+    await outbox.put([later, earlier, same], [], {})
+
+    assert taken(await claim(outbox, NOON + 0.5)) == []
+    assert taken(await claim(outbox, NOON + 2)) == [earlier, later, same]
+
+
+async def test_events_that_do_not_fit_are_refused_whole_and_nothing_stored_is_lost(
+    backend: str, tmp_path: Path
+) -> None:
+    async with opened(make_outbox(backend, tmp_path, max_bytes=400_000)) as outbox:
+        stored = events(10, size=10_000)
+        await outbox.put(stored, [], {})
+
+        with pytest.raises(OutboxFull, match="full"):
+            await outbox.put(events(40, size=10_000), [dead_letter()], {("production", "skipped", "not_flags"): 1})
+
+        assert await book(outbox) == Book(captured=10, waiting=10)
+        assert taken(await claim(outbox)) == stored
+
+
+async def test_a_full_outbox_takes_a_tally_and_has_room_again_once_events_are_delivered(
+    backend: str, tmp_path: Path
+) -> None:
+    async with opened(make_outbox(backend, tmp_path, max_bytes=400_000)) as outbox:
+        with pytest.raises(OutboxFull):
+            await fill(outbox, 10_000)
+        stored = (await book(outbox)).captured
+
+        await outbox.put([], [], {("production", "refused", "outbox_full"): 1})
+        lease = await claim(outbox)
+        await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
+        await outbox.put(events(stored, size=10_000), [], {})
+
+        assert await book(outbox) == Book(
+            captured=2 * stored + 1, delivered=stored, waiting=stored, refused={"outbox_full": 1}
+        )
+
+
+async def test_usage_stays_within_the_capacity_and_counts_what_events_take(backend: str, tmp_path: Path) -> None:
+    async with opened(make_outbox(backend, tmp_path, max_bytes=500_000)) as outbox:
+        empty = (await outbox.usage()).size
+        with pytest.raises(OutboxFull):
+            await fill(outbox, 600)
+
+        usage = await outbox.usage()
+
+        assert usage.capacity == 500_000
+        stored = (await book(outbox)).captured * 600
+        assert empty + stored < usage.size <= usage.capacity
+
+
+# Arrivals.
+
+
+async def test_an_arrival_before_the_call_is_not_missed(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+
+    await asyncio.wait_for(outbox.arrival(LANE, 60), 5)
+
+
+async def test_an_arrival_during_the_call_ends_it(outbox: Outbox) -> None:
+    waiting = asyncio.create_task(outbox.arrival(LANE, 60))
+    await asyncio.sleep(0)
+
+    await outbox.put(events(1), [], {})
+
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_an_arrival_is_told_once_and_only_to_its_lane(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    await outbox.arrival(LANE, 60)
+
+    for lane in (LANE, OTHER_LANE):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(outbox.arrival(lane, 60), 0.02)
+
+
+async def test_waiting_for_an_arrival_ends_after_the_timeout(outbox: Outbox) -> None:
+    await asyncio.wait_for(outbox.arrival(LANE, 0.01), 5)
+
+
+# Claiming.
+
+
+async def test_a_claimed_event_is_seen_by_nobody_else_before_the_lease_ends(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    await claim(outbox)
+
+    assert taken(await claim(outbox, NOON + 59.9)) == []
+    assert len(taken(await claim(outbox, NOON + 60))) == 1
+
+
+async def test_claims_come_in_order_of_due_time_then_of_arrival(outbox: Outbox) -> None:
+    first, second, third = events(3)
+    await outbox.put([first, second, third], [], {})
+    lease = await claim(outbox, limit=1)
+    await outbox.settle(lease.token, Settlement(retry={ids(lease)[0]: NOON + 5}), now=NOON)
+    await outbox.put([early := event(NOON - 1), late := event(NOON + 6)], [], {})
+
+    assert taken(await claim(outbox, NOON + 10)) == [early, second, third, first, late]
+
+
+async def test_a_claim_takes_at_most_its_limit(outbox: Outbox) -> None:
+    await outbox.put(put := events(5), [], {})
+
+    assert taken(await claim(outbox, limit=3)) == put[:3]
+    assert taken(await claim(outbox, limit=3)) == put[3:]
+
+
+async def test_a_claim_takes_at_most_its_bytes_of_bodies(outbox: Outbox) -> None:
+    await outbox.put(put := events(5), [], {})
+
+    assert taken(await claim(outbox, max_bytes=300)) == put[:3]
+
+
+async def test_a_claim_takes_the_first_event_whatever_its_size(outbox: Outbox) -> None:
+    await outbox.put(put := [event(size=5000), event(size=1)], [], {})
+
+    assert taken(await claim(outbox, max_bytes=300)) == put[:1]
+
+
+async def test_a_claim_takes_only_its_own_lane(outbox: Outbox) -> None:
+    await outbox.put([*events(2, lane=OTHER_LANE), mine := event()], [], {})
+
+    assert taken(await claim(outbox)) == [mine]
+
+
+async def test_a_lane_without_due_events_gives_a_lease_without_claims(outbox: Outbox) -> None:
+    assert (await claim(outbox)).claims == ()
+
+
+async def test_every_claim_has_a_token_of_its_own(outbox: Outbox) -> None:
+    await outbox.put(events(2), [], {})
+
+    assert (await claim(outbox, limit=1)).token != (await claim(outbox, limit=1)).token
+
+
+async def test_a_due_time_more_than_ten_minutes_ahead_counts_as_reached(outbox: Outbox) -> None:
+    """The clock jumped back: nothing waits until it is there again."""
+    far, farther = event(NOON + AHEAD_SECONDS + 1), event(NOON + 86_400)
+    await outbox.put([farther, event(NOON + AHEAD_SECONDS), far, now := event()], [], {})
+
+    assert taken(await claim(outbox)) == [now, far, farther]
+
+
+async def test_a_lease_made_before_the_clock_jumped_back_ends_at_once(outbox: Outbox) -> None:
+    await outbox.put(put := events(1), [], {})
+    await claim(outbox)
+
+    assert taken(await claim(outbox, NOON - 3600)) == put
+
+
+async def test_peek_tells_what_a_claim_would_find(outbox: Outbox) -> None:
+    await outbox.put([event(NOON - 3, size=10), event(NOON - 1, size=20), *events(3), event(NOON + 7)], [], {})
+
+    assert await peek(outbox) == Ready(5, 330, NOON - 3, NOON + 7)
+    assert await peek(outbox, limit=2) == Ready(2, 30, NOON - 3, NOON + 7)
+    assert await peek(outbox, max_bytes=130) == Ready(3, 130, NOON - 3, NOON + 7)
+    assert len((await claim(outbox)).claims) == 5
+
+
+async def test_peek_names_the_moment_when_a_lease_ends(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    await claim(outbox)
+
+    assert await peek(outbox) == Ready(0, 0, None, NOON + 60)
+
+
+async def test_peek_into_an_unknown_lane_finds_nothing(outbox: Outbox) -> None:
+    assert await peek(outbox) == Ready(0, 0, None, None)
+
+
+async def peek(outbox: Outbox, *, limit: int = 1000, max_bytes: int = ANY) -> Ready:
+    return await outbox.peek(LANE, limit=limit, max_bytes=max_bytes, now=NOON)
+
+
+# Leases.
+
+
+async def test_a_renewed_lease_ends_when_it_was_renewed_to(outbox: Outbox) -> None:
+    await outbox.put(events(2), [], {})
+    lease = await claim(outbox)
+
+    assert await outbox.renew(lease.token, until=NOON + 100) == 2
+
+    assert taken(await claim(outbox, NOON + 99)) == []
+    assert len(taken(await claim(outbox, NOON + 100))) == 2
+
+
+async def test_only_what_is_still_held_is_renewed(outbox: Outbox) -> None:
+    await outbox.put(events(3), [], {})
+    lease = await claim(outbox)
+    await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease)[:1])), now=NOON)
+    await claim(outbox, NOON + 60, limit=1)
+
+    assert await outbox.renew(lease.token, until=NOON + 100) == 1
+    assert await outbox.renew("nobody's", until=NOON + 100) == 0
+
+
+# Settling.
+
+
+async def test_acknowledged_events_are_gone_and_delivered(outbox: Outbox) -> None:
+    await outbox.put(events(2), [], {})
+    lease = await claim(outbox)
+
+    settled = await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
+
+    assert settled == set(ids(lease))
+    assert await book(outbox) == Book(captured=2, delivered=2)
+    assert taken(await claim(outbox, NOON + 86_400)) == []
+
+
+async def test_a_retried_event_is_due_at_its_time_with_one_more_attempt(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    lease = await claim(outbox)
+    assert lease.claims[0].attempts == 0
+
+    await outbox.settle(lease.token, Settlement(retry={ids(lease)[0]: NOON + 30}), now=NOON)
+
+    assert taken(await claim(outbox, NOON + 29)) == []
+    assert [one.attempts for one in (await claim(outbox, NOON + 30)).claims] == [1]
+
+
+async def test_a_released_event_is_due_at_its_time_with_as_many_attempts(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    lease = await claim(outbox)
+
+    await outbox.settle(lease.token, Settlement(release={ids(lease)[0]: NOON + 30}), now=NOON)
+
+    assert taken(await claim(outbox, NOON + 29)) == []
+    assert [one.attempts for one in (await claim(outbox, NOON + 30)).claims] == [0]
+
+
+async def test_a_dead_lettered_event_waits_no_more(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    lease = await claim(outbox)
+
+    settled = await outbox.settle(lease.token, Settlement(dead_letter={ids(lease)[0]: REFUSED}), now=NOON)
+
+    assert settled == set(ids(lease))
+    assert await book(outbox) == Book(captured=1, dead_letters=1)
+    assert taken(await claim(outbox, NOON + 86_400)) == []
+
+
+async def test_claims_that_a_settlement_does_not_name_stay_leased(outbox: Outbox) -> None:
+    await outbox.put(put := events(4), [], {})
+    lease = await claim(outbox)
+    acked, retried, released, _ = ids(lease)
+
+    settlement = Settlement(ack=frozenset({acked}), retry={retried: NOON + 1}, release={released: NOON + 2})
+    assert await outbox.settle(lease.token, settlement, now=NOON) == {acked, retried, released}
+
+    assert taken(await claim(outbox, NOON + 59)) == put[1:3]
+    assert await outbox.renew(lease.token, until=NOON + 90) == 1
+
+
+async def test_what_somebody_else_claimed_meanwhile_is_theirs(outbox: Outbox) -> None:
+    await outbox.put(events(2), [], {})
+    mine = await claim(outbox)
+    theirs = await claim(outbox, NOON + 60, limit=1)
+
+    settled = await outbox.settle(mine.token, Settlement(ack=frozenset(ids(mine))), now=NOON + 61)
+
+    assert settled == set(ids(mine)) - set(ids(theirs))
+    assert await book(outbox) == Book(captured=2, delivered=1, waiting=1)
+    assert await outbox.renew(theirs.token, until=NOON + 200) == 1
+
+
+async def test_a_lease_that_ended_and_was_claimed_by_nobody_is_still_settled(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    lease = await claim(outbox)
+
+    settled = await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON + 3600)
+
+    assert settled == set(ids(lease))
+
+
+async def test_nothing_is_settled_twice_or_under_another_token(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    lease = await claim(outbox)
+    settlement = Settlement(ack=frozenset(ids(lease)))
+
+    assert await outbox.settle("nobody's", settlement, now=NOON) == set()
+    assert await outbox.settle(lease.token, settlement, now=NOON) == set(ids(lease))
+    assert await outbox.settle(lease.token, settlement, now=NOON) == set()
+
+    assert await book(outbox) == Book(captured=1, delivered=1)
+
+
+# Reading.
+
+
+async def test_books_are_kept_by_environment(outbox: Outbox) -> None:
+    await outbox.put([event(environment="production"), event(environment="staging")], [], {})
+
+    assert await outbox.books() == {
+        "production": Book(captured=1, waiting=1),
+        "staging": Book(captured=1, waiting=1),
+    }
+
+
+async def test_lanes_tell_how_many_wait_and_since_when(outbox: Outbox) -> None:
+    await outbox.put([event(NOON), event(NOON - 5), event(NOON - 2), event(lane=OTHER_LANE)], [], {})
+    lease = await claim(outbox, limit=1)
+    assert {level.lane: level for level in await outbox.lanes()} == {
+        LANE: LaneLevel(LANE, 3, NOON - 5),
+        OTHER_LANE: LaneLevel(OTHER_LANE, 1, NOON),
+    }
+
+    await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
+
+    assert LaneLevel(LANE, 2, NOON - 2) in await outbox.lanes()
+
+
+async def test_a_lane_that_was_emptied_is_not_told(outbox: Outbox) -> None:
+    await outbox.put(events(1), [], {})
+    lease = await claim(outbox)
+    await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
+
+    assert await outbox.lanes() == []

@@ -1,0 +1,105 @@
+"""Dead letters and the sweep: what is set aside, and what is dropped at last. Kept by every storage."""
+
+from pathlib import Path
+
+from relay.model import Book, Cause, Settlement
+from relay.outbox import Outbox
+from tests.outbox.boxes import LANE, NOON, OTHER_LANE, dead_letter, event, events, make_outbox, opened
+
+NEVER = float("-inf")
+
+
+async def claim_all(outbox: Outbox, now: float = NOON) -> tuple[str, list[int]]:
+    lease = await outbox.claim(LANE, limit=10_000, max_bytes=10**9, now=now, lease=60)
+    return lease.token, [one.id for one in lease.claims]
+
+
+async def book(outbox: Outbox) -> Book:
+    return (await outbox.books())["production"]
+
+
+async def test_dead_letters_past_their_share_push_out_the_oldest(backend: str, tmp_path: Path) -> None:
+    async with opened(make_outbox(backend, tmp_path, max_bytes=1_000_000, dead_letter_share=0.1)) as outbox:
+        await outbox.put([newest := event(size=10_000)], [], {})
+        token, (number,) = await claim_all(outbox)
+        await outbox.put([], [dead_letter(NOON - 100 + age, size=10_000) for age in range(8)], {})
+
+        settlement = Settlement(dead_letter={number: Cause("refused_by_heap", "x" * 1000)})
+        for _ in range(2):
+            await outbox.put([], [dead_letter(NOON - 50, size=10_000)], {})
+        await outbox.settle(token, settlement, now=NOON)
+
+        after = await book(outbox)
+        assert after.dropped == {"dead_letters_full": 11 - after.dead_letters}
+        assert 7 <= after.dead_letters <= 9
+        await outbox.put([newest], [], {})
+        assert (await book(outbox)).captured == 11, "the newest is kept, so its key is still known"
+
+
+async def test_without_a_share_no_dead_letter_is_kept_and_each_is_counted(backend: str, tmp_path: Path) -> None:
+    async with opened(make_outbox(backend, tmp_path, dead_letter_share=0)) as outbox:
+        await outbox.put([], [dead_letter()], {})
+
+        assert await book(outbox) == Book(captured=1, dropped={"dead_letters_full": 1})
+
+
+async def test_a_sweep_dead_letters_what_was_captured_too_long_ago(outbox: Outbox) -> None:
+    old, young = events(3, NOON - 100), events(2, NOON - 50)
+    await outbox.put([*old, *young, event(NOON - 100, lane=OTHER_LANE)], [], {})
+
+    assert await outbox.sweep(expired_before=NOON - 50, forget_before=NEVER, now=NOON) == 4
+
+    assert await book(outbox) == Book(captured=6, dead_letters=4, waiting=2)
+    assert await outbox.sweep(expired_before=NOON - 50, forget_before=NEVER, now=NOON) == 0
+
+
+async def test_a_sweep_leaves_what_is_leased(outbox: Outbox) -> None:
+    await outbox.put(events(2, NOON - 100), [], {})
+    await outbox.claim(LANE, limit=1, max_bytes=1000, now=NOON, lease=60)
+
+    assert await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON + 59) == 1
+    assert await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON + 60) == 1
+
+
+async def test_a_sweep_takes_what_waits_for_its_next_attempt(outbox: Outbox) -> None:
+    await outbox.put(events(1, NOON - 100), [], {})
+    token, (number,) = await claim_all(outbox)
+    await outbox.settle(token, Settlement(retry={number: NOON + 300}), now=NOON)
+
+    assert await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON) == 1
+
+
+async def test_what_a_sweep_took_cannot_be_settled(outbox: Outbox) -> None:
+    await outbox.put(events(1, NOON - 100), [], {})
+    token, numbers = await claim_all(outbox)
+    await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON + 60)
+
+    assert await outbox.settle(token, Settlement(ack=frozenset(numbers)), now=NOON + 61) == set()
+
+    assert await book(outbox) == Book(captured=1, dead_letters=1)
+
+
+async def test_a_sweep_drops_dead_letters_made_too_long_ago(outbox: Outbox) -> None:
+    await outbox.put([], [dead_letter(NOON - 100), dead_letter(NOON - 50)], {})
+
+    await outbox.sweep(expired_before=NEVER, forget_before=NOON - 50, now=NOON)
+
+    assert await book(outbox) == Book(captured=2, dead_letters=1, dropped={"dead_letter_expired": 1})
+
+
+async def test_a_dead_letters_age_counts_from_when_it_was_made(outbox: Outbox) -> None:
+    await outbox.put(events(1, NOON - 1000), [], {})
+    await outbox.sweep(expired_before=NOON - 500, forget_before=NEVER, now=NOON)
+
+    await outbox.sweep(expired_before=NEVER, forget_before=NOON, now=NOON + 1)
+
+    assert (await book(outbox)).dead_letters == 1
+
+
+async def test_a_sweep_of_more_than_a_slice_takes_all_and_forgets_all(outbox: Outbox) -> None:
+    await outbox.put(events(1200, NOON - 100), [], {})
+
+    assert await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON) == 1200
+    await outbox.sweep(expired_before=NEVER, forget_before=NOON + 1, now=NOON)
+
+    assert await book(outbox) == Book(captured=1200, dropped={"dead_letter_expired": 1200})
