@@ -48,7 +48,7 @@ class Front(web.Server):
         self.stopping = True
         for connection in self.connections:
             if connection not in self._busy:
-                connection.close()
+                connection.force_close()
 
     async def shutdown(self, timeout: float | None = None) -> None:
         """Wait up to *timeout* seconds for requests in flight, then cut what is left."""

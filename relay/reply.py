@@ -61,8 +61,8 @@ class Reply(web.StreamResponse):
         transport = self._request.transport
         if transport is None:
             return
-        if not self._framing.chunked and (sock := transport.get_extra_info("socket")) is not None:
-            # Where the connection's end is the body's end, only a reset tells them apart.
+        if self._framing.until_close and (sock := transport.get_extra_info("socket")) is not None:
+            # Only a reset tells this end of the connection from the answer's.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
 

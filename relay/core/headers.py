@@ -57,7 +57,8 @@ class Framing:
     # No body follows, whatever the headers say: HEAD, 204, 304.
     bodiless: bool
     chunked: bool
-    # False: the connection's end is the body's end, or was asked for.
+    # The connection's end is the body's end.
+    until_close: bool
     keep_alive: bool
 
 
@@ -118,13 +119,14 @@ def framing(headers: RawHeaders, *, method: str, status: int, http11: bool, keep
     if status == 204:  # must have no length (RFC 9110, 8.6); a needless zero is left alone
         headers = [field for field in headers if field[0].lower() != b"content-length" or field[1] == b"0"]
     unknown = not bodiless and not values(headers, b"content-length")
-    keep_alive = keep_alive and (http11 or not unknown)
-    added = [(b"Transfer-Encoding", b"chunked")] if unknown and http11 else []
+    chunked, until_close = unknown and http11, unknown and not http11
+    keep_alive = keep_alive and not until_close
+    added = [(b"Transfer-Encoding", b"chunked")] if chunked else []
     if not keep_alive:
         added.append((b"Connection", b"close"))
     elif not http11:
         added.append((b"Connection", b"keep-alive"))
-    return Framing([*headers, *added], bodiless, unknown and http11, keep_alive)
+    return Framing([*headers, *added], bodiless, chunked, until_close, keep_alive)
 
 
 def caller_address(headers: RawHeaders, peer: Peer) -> bytes:
