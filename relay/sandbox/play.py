@@ -150,6 +150,5 @@ def greeting(relay: Relay) -> str:
 
 def describe(event: StoredEvent) -> str:
     """One stored event on one line."""
-    return (
-        f"Heap stored {event.event!r} for {event.identity} at {event.timestamp}: {json.dumps(dict(event.properties), ensure_ascii=False)}"
-    )
+    properties = json.dumps(dict(event.properties), ensure_ascii=False)
+    return f"Heap stored {event.event!r} for {event.identity} at {event.timestamp}: {properties}"
