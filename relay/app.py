@@ -97,6 +97,7 @@ class Relay:
             await stack.enter_async_context(parts.upstream)
             await stack.enter_async_context(parts.sender)
             front = await self._listen(stack)
+            stack.push_async_callback(self._say_goodbye)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(work, name=name) for name, work in self._work()]
                 self._announce()
@@ -104,7 +105,6 @@ class Relay:
                 await self._shut_down(front)
                 for task in tasks:
                     task.cancel()
-            await self._say_goodbye()
 
     async def _listen(self, stack: AsyncExitStack) -> web.ServerRunner:
         """Open both ports; the proxy's runner is the one that shuts down in order."""
@@ -244,7 +244,7 @@ def require_c_parser() -> None:
 
 async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, key: str) -> str:
     await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(_close_port, runner)
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as failure:
@@ -252,6 +252,14 @@ async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, p
         advice = f"change {key}, or stop who holds it"
         raise StartError(f"cannot listen on {host} port {port}: {reason}; {advice}") from failure
     return _url(runner.addresses[0])
+
+
+async def _close_port(runner: web.BaseRunner) -> None:
+    """Close what an orderly shutdown left open: nothing, unless there was none."""
+    for site in runner.sites:
+        await site.stop()
+    if runner.server is not None:
+        await runner.server.shutdown(0)
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -80,6 +80,27 @@ async def test_a_second_signal_stops_at_once_and_keeps_what_was_committed(
     assert [event.identity for event in heap.stored(APP_ID)] == ["ada"]
 
 
+async def test_a_second_signal_waits_for_no_request(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    flagsmith.delay = 600
+    config = write(tmp_path, settings(flagsmith, heap, shutdown={"finish": "10m"}))
+    async with relay_process(config) as relay:
+        await relay.wait_for("relay.started")
+        call = asyncio.create_task(identify(http, relay.url, "ada"))
+        async with asyncio.timeout(10):
+            while not flagsmith.requests:
+                await asyncio.sleep(0.01)
+        relay.terminate()
+        await relay.wait_for("relay.stopping")
+        relay.terminate()
+
+        assert await relay.ended(within=5) == 0
+        assert relay.lines[-1]["event"] == "relay.stopped"
+        with pytest.raises(aiohttp.ClientError):
+            await call
+
+
 async def test_sigkill_loses_nothing_that_was_committed_and_doubles_nothing(
     flagsmith: StandInFlagsmith, heap: StandInHeap, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
