@@ -22,8 +22,6 @@ from relay.core.headers import (
     location,
     peer,
     request_headers,
-    text,
-    values,
 )
 from relay.core.recognise import VIA, endpoint_class, names_a_relay
 from relay.core.target import origin_form
@@ -119,7 +117,7 @@ class Proxy:
     def _watch(self, tee: Tee, request: web.BaseRequest, environment: Environment | None, keys: list[str]) -> None:
         """Copy an identity call, unless it is nobody's or another relay's."""
         if environment is None:
-            self._note_unknown(keys)
+            self._note_unknown([key for key in keys if key not in self.environments])
         elif names_a_relay(request.headers.getall("Via", [])):
             tee.skip(environment, "already_captured")
         else:
@@ -128,8 +126,8 @@ class Proxy:
 
     def _note_unknown(self, keys: list[str]) -> None:
         """Name each key once, by a part of its hash: enough to find it, too little to use it."""
-        self._metrics.unknown_keys.inc()
         for key in keys:
+            self._metrics.unknown_keys.inc()
             fingerprint = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
             if fingerprint not in self._named_keys and len(self._named_keys) < NAMED_KEYS:
                 self._named_keys.add(fingerprint)
@@ -204,12 +202,12 @@ class Proxy:
 
     def _reply(self, passage: Passage, answer: UpstreamAnswer) -> Reply:
         request = passage.request
-        kind = text(answer.headers, b"content-type")
-        passage.tee.answered(answer.status, kind, text(answer.headers, b"content-encoding"))
+        kind = answer.text("Content-Type")
+        passage.tee.answered(answer.status, kind, answer.text("Content-Encoding"))
         if kind.lower().startswith("text/event-stream"):
             answer.be_patient()
         headers = answer_headers(answer.headers)
-        if values(headers, b"location"):
+        if answer.text("Location"):
             headers = self._led_back(headers, request)
         try:
             return Reply(request, answer.status, answer.reason, headers, keep_alive=not passage.awaits_continue)

@@ -167,15 +167,17 @@ class UpstreamAnswer:
         self._content = response.content
         self._link = link
         self._release: Callable[[], None] | None = release
-        self._until_close = not values(self.headers, b"content-length") and not values(
-            self.headers, b"transfer-encoding"
-        )
+        self._until_close = not (self.text("Content-Length") or self.text("Transfer-Encoding"))
         link.content = response.content
 
     @property
     def ended(self) -> bool:
         """Whether everything was read. Where not even the sender's end is known yet, `read` returns nothing later."""
         return self._content.at_eof()
+
+    def text(self, name: str) -> str:
+        """The first value of a header; empty where there is none."""
+        return self._response.headers.get(name, "")
 
     def arrived(self) -> bytes:
         """What can be read without waiting. Raises UpstreamError."""
@@ -343,8 +345,8 @@ def _told(fault: Exception, *, reused: bool = False) -> UpstreamError:
 
 def _readable(response: aiohttp.ClientResponse) -> bool:
     """Whether the answer's body can be told from what follows it. Nobody asked for an upgrade or a transfer coding."""
-    codings = values(response.raw_headers, b"transfer-encoding")
-    return response.status >= 200 and (not codings or [coding.lower() for coding in codings] == [b"chunked"])
+    codings = response.headers.getall("Transfer-Encoding", [])
+    return response.status >= 200 and (not codings or [coding.lower() for coding in codings] == ["chunked"])
 
 
 def _tls(config: UpstreamConfig) -> ssl.SSLContext | bool:

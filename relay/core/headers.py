@@ -79,11 +79,6 @@ def values(headers: RawHeaders, name: bytes) -> list[bytes]:
     return [value for field, value in headers if field.lower() == name]
 
 
-def text(headers: RawHeaders, name: bytes) -> str:
-    """The first value of *name*, which is in lower case; empty where there is none."""
-    return next((value.decode("latin-1") for field, value in headers if field.lower() == name), "")
-
-
 def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     """*headers* less the hop-by-hop ones and those that Connection names."""
     named = {token.strip().lower() for value in values(headers, b"connection") for token in value.split(b",")}

@@ -132,6 +132,12 @@ async def test_an_unknown_key_is_forwarded_counted_and_named_once_by_its_hash(be
     assert bench.count("requests_total", environment="unknown", endpoint="identities", status_class="2xx") == 3
 
 
+async def test_a_call_without_a_key_names_no_unknown_one(bench: Bench) -> None:
+    await bench.ask(ask(PATH))
+
+    assert bench.count("unknown_keys_total") == 0
+
+
 async def test_at_most_a_thousand_unknown_keys_are_named(bench: Bench) -> None:
     with capture_logs() as lines:
         async with await bench.caller() as caller:
