@@ -16,7 +16,6 @@ from relay.capture import time_ordered_key
 from relay.cli.options import config_file
 from relay.config import Config, EnvironmentConfig
 from relay.core.evaluate import evaluate
-from relay.core.headers import text
 from relay.core.recognise import VIA
 from relay.core.translate import Translation, translate
 from relay.errors import CaptureRefused, ConfigError, RelayError, UpstreamError
@@ -86,8 +85,8 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
         request_type="",
         request_encoding="",
         request_body=b"",
-        answer_type=text(answer.headers, b"content-type"),
-        answer_encoding=text(answer.headers, b"content-encoding"),
+        answer_type=answer.text("Content-Type"),
+        answer_encoding=answer.text("Content-Encoding"),
         answer_body=body,
         received_at=time.time(),
     )
