@@ -94,10 +94,10 @@ class Relay:
         async with AsyncExitStack() as stack:
             await open_outbox(parts.outbox, required=parts.config.outbox.required)
             stack.push_async_callback(parts.outbox.close)
+            stack.push_async_callback(self._say_goodbye)
             await stack.enter_async_context(parts.upstream)
             await stack.enter_async_context(parts.sender)
             front = await self._listen(stack)
-            stack.push_async_callback(self._say_goodbye)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(work, name=name) for name, work in self._work()]
                 self._announce()
@@ -161,6 +161,9 @@ class Relay:
                 await (parts.sender.drain() if parts.config.outbox.dies_with_process else parts.sender.stop())
 
     async def _say_goodbye(self) -> None:
+        """The last line: what became of the events."""
+        if not self.started.is_set():
+            return
         parts = self._parts
         waiting, lost = 0, parts.capture.in_hand.total()
         with suppress(OutboxError):
