@@ -2,6 +2,9 @@
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -20,18 +23,40 @@ def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {name: "[redacted]" if name.lower() in PRIVATE else value for name, value in event.items()}
 
 
+def trace_privately(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Say of an exception what it is and where it was raised. Its text and its variables may hold what passed by."""
+    info = event.pop("exc_info", None)
+    raised = sys.exc_info()[1] if info is True else info[1] if isinstance(info, tuple) else info
+    if isinstance(raised, BaseException):
+        event["exception"] = "; from ".join(_chain(raised))
+    return event
+
+
+def _chain(raised: BaseException | None) -> Iterator[str]:
+    """*raised* and what it came from, the nearest first: "KeyError at capture.py:71 _decide, capture.py:60 run"."""
+    while raised is not None:
+        frames = reversed(traceback.extract_tb(raised.__traceback__))
+        places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
+        yield f"{type(raised).__name__} at {places}"
+        if isinstance(raised, BaseExceptionGroup):
+            for inner in raised.exceptions:
+                yield from _chain(inner)
+        raised = raised.__cause__ or raised.__context__
+
+
 def configure(level: str, *, console: bool) -> None:
     """Send every log line of the process, of the libraries too, to standard error at *level* ("info")."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        trace_privately,
         redact,
     ]
     renderer: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.JSONRenderer()]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
