@@ -195,7 +195,7 @@ class AnyOrder(RuleBasedStateMachine):
         expired = [one for one in old if one.token is None or one.is_due(now)]
         for one in expired:
             self.model.change(one, died_at=now)
-        assert swept == len(expired)
+        assert swept.total() == len(expired)
         for one in list(self.model.stored.values()):
             if one.died_at is not None and one.died_at < forget_before:
                 self.model.drop(one, "dropped", "dead_letter_expired")

@@ -1,0 +1,150 @@
+"""Show that an outbox costs the same whether nothing waits or a million events do.
+
+    python -m bench.outbox [--events 1000000] [--storage sqlite|memory] [--folder DIR]
+
+An empty outbox and one that is being filled are measured in turns, so that whatever else the machine does meets both.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from relay.model import Event, Lane, Settlement
+from relay.outbox import Outbox
+from relay.outbox.memory import MemoryOutbox
+from relay.outbox.sqlite import SqliteOutbox
+
+T = TypeVar("T")
+
+LANE = Lane("https://heapanalytics.com", "1234567890")
+BEGAN = 1_800_000_000.0
+# Events of one call, as in a busy relay: a commit's worth, a batch's worth.
+BATCH = 250
+ROUNDS = 30
+# The outbox is filled with larger puts, which are not measured.
+FILL = 1000
+# About what thirty flags come to.
+BODY = b'{"event":"Flagsmith Feature Flags","properties":{' + b'"some_feature_name":true,' * 28 + b"}}"
+ROOM = 64 * 2**30
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """How long calls took, by name."""
+
+    seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    async def time(self, name: str, call: Awaitable[T]) -> T:
+        """Await *call* and note how long it took."""
+        began = time.perf_counter()
+        result = await call
+        self.seconds[name].append(time.perf_counter() - began)
+        return result
+
+    def median(self, name: str) -> float:
+        """In milliseconds."""
+        return statistics.median(self.seconds[name]) * 1000
+
+
+class Source:
+    """Events with keys in order of time, as the relay makes them."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def events(self, times: int) -> list[Event]:
+        """The next *times* events, a hundredth of a second apart."""
+        numbers = range(self._made, self._made + times)
+        self._made += times
+        return [
+            Event(
+                f"{number:012x}{number * 7919:024x}", "production", LANE, f"user-{number}", BEGAN + number / 100, BODY
+            )
+            for number in numbers
+        ]
+
+
+async def fill(outbox: Outbox, source: Source, events: int) -> None:
+    """Put so many more, a thousand at once."""
+    for _ in range(events // FILL):
+        await outbox.put(source.events(FILL), [], {})
+
+
+async def compare(empty: Outbox, filled: Outbox, source: Source) -> tuple[Stopwatch, Stopwatch]:
+    """Time every call on both, in turns."""
+    watches = Stopwatch(), Stopwatch()
+    for _ in range(ROUNDS):
+        for outbox, watch in zip((empty, filled), watches, strict=True):
+            await one_round(outbox, source, watch)
+    return watches
+
+
+async def one_round(outbox: Outbox, source: Source, watch: Stopwatch) -> None:
+    """As much goes out as comes in."""
+    now = BEGAN + 1e6
+    limits = {"limit": BATCH, "max_bytes": 750_000}
+    await watch.time("put", outbox.put(source.events(BATCH), [], {}))
+    await watch.time("peek", outbox.peek(LANE, **limits, now=now))
+    lease = await watch.time("claim", outbox.claim(LANE, **limits, now=now, lease=60))
+    await watch.time("renew", outbox.renew(lease.token, until=now + 90))
+    settlement = Settlement(ack=frozenset(one.id for one in lease.claims))
+    await watch.time("settle", outbox.settle(lease.token, settlement, now=now))
+    await watch.time("books", outbox.books())
+    await watch.time("lanes", outbox.lanes())
+    await watch.time("usage", outbox.usage())
+
+
+def report(waiting: int, empty: Stopwatch, filled: Stopwatch) -> None:
+    """Both medians of each call, and the filled one's as a multiple of the empty one's."""
+    print(f"\n{waiting:,} waiting, {BATCH} events a call, medians of {ROUNDS} in milliseconds")
+    print(f"{'':>10}{'empty':>10}{'filled':>10}{'ratio':>10}")
+    for name in empty.seconds:
+        before, after = empty.median(name), filled.median(name)
+        print(f"{name:>10}{before:>10.3f}{after:>10.3f}{after / before:>10.2f}")
+
+
+async def run(empty: Outbox, filled: Outbox, events: int) -> None:
+    """Measure and report at powers of ten, and at *events*."""
+    source, waiting = Source(), 0
+    await empty.open()
+    await filled.open()
+    try:
+        for level in [*(level for level in (10_000, 100_000) if level < events), events]:
+            await fill(filled, source, level - waiting)
+            waiting = level
+            report(waiting, *await compare(empty, filled, source))
+        usage = await filled.usage()
+        print(f"\n{usage.size / 1e6:,.0f} MB in use, {usage.size / waiting:,.0f} bytes an event")
+    finally:
+        await empty.close()
+        await filled.close()
+
+
+def make(storage: str, folder: Path, name: str) -> Outbox:
+    """A closed outbox with room for all of it."""
+    if storage == "memory":
+        return MemoryOutbox(max_bytes=ROOM, dead_letter_share=0.25)
+    return SqliteOutbox(folder / f"{name}.db", max_bytes=ROOM, dead_letter_share=0.25)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.outbox", description=__doc__.partition("\n")[0])
+    parser.add_argument("--events", type=int, default=1_000_000, help="how many wait at the end")
+    parser.add_argument("--storage", choices=["sqlite", "memory"], default="sqlite")
+    parser.add_argument("--folder", type=Path, help="where the file is made; a temporary folder otherwise")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        empty, filled = (make(options.storage, Path(folder), name) for name in ("empty", "filled"))
+        asyncio.run(run(empty, filled, options.events))
+
+
+if __name__ == "__main__":
+    main()
