@@ -124,6 +124,7 @@ class Relay:
             parts.outbox,
             max_age=rules.max_age,
             dead_letter_max_age=rules.dead_letters.max_age,
+            metrics=parts.metrics,
             clock=parts.clock,
         )
         passengers = {

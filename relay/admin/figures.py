@@ -20,6 +20,8 @@ class Figures:
         self._capture = capture
         self._metrics = metrics
         self._clock = clock
+        # The books when they were read last; None until they could be read.
+        self._last: dict[str, Book] | None = None
         # What was in the books before this process captured anything; None until they could be read.
         self._before: dict[str, int] | None = None
 
@@ -44,6 +46,15 @@ class Figures:
         for environment, book in books.items():
             self._metrics.outbox_events.labels(environment).set(book.waiting)
             self._metrics.dead_letters.labels(environment).set(book.dead_letters)
+            if self._last is not None:
+                self._count(environment, book, self._last.get(environment, Book()))
+        self._last = books
+
+    def _count(self, environment: str, book: Book, last: Book) -> None:
+        """Count what left the outbox by the hands of others: a cap inside the storage, or an operator's command."""
+        self._metrics.superseded.labels(environment).inc(book.superseded - last.superseded)
+        for reason, events in book.dropped.items():
+            self._metrics.dropped.labels(environment, reason).inc(events - last.dropped.get(reason, 0))
 
     def _compare(self, books: dict[str, Book]) -> None:
         captured, in_hand = self._capture.captured, self._capture.in_hand

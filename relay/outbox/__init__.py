@@ -1,5 +1,6 @@
 """Where events wait until Heap has them: the promises every storage keeps."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -58,11 +59,11 @@ class Outbox(Protocol):
         ("dead_letters_full").
         """
 
-    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> int:
-        """Dead-letter as "expired" what was captured before *expired_before* and is not leased; return how many.
+    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
+        """Dead-letter as "expired" what was captured before *expired_before* and is not leased.
 
         Drop dead letters made before *forget_before* ("dead_letter_expired"). Works in slices, each of them all
-        or nothing, so that others get their turn.
+        or nothing, so that others get their turn. Returns how many expired, by environment.
         """
 
     async def lanes(self) -> list[LaneLevel]:

@@ -6,6 +6,7 @@ import structlog
 
 from relay.core.expiry import APART_SECONDS, NEVER, Sweep, sweep
 from relay.errors import OutboxError
+from relay.metrics import Metrics
 from relay.model import Clock
 from relay.outbox import Outbox
 
@@ -15,10 +16,13 @@ log = structlog.get_logger(__name__)
 class Keeper:
     """Sweeps the outbox now and then. Ages are in seconds."""
 
-    def __init__(self, outbox: Outbox, *, max_age: float, dead_letter_max_age: float, clock: Clock) -> None:
+    def __init__(
+        self, outbox: Outbox, *, max_age: float, dead_letter_max_age: float, metrics: Metrics, clock: Clock
+    ) -> None:
         self._outbox = outbox
         self._max_age = max_age
         self._dead_letter_max_age = dead_letter_max_age
+        self._metrics = metrics
         self._clock = clock
         self._previous: Sweep | None = None
 
@@ -41,5 +45,7 @@ class Keeper:
             forget_before=reached - self._dead_letter_max_age,
             now=self._clock.wall(),
         )
+        for environment, events in expired.items():
+            self._metrics.dead_letters_made.labels(environment, "expired").inc(events)
         if expired:
-            log.warning("events.expired", events=expired, advice="dead letters tell which; see outbox.max_age")
+            log.warning("events.expired", events=expired.total(), advice="dead letters tell which; see outbox.max_age")

@@ -241,13 +241,13 @@ class MemoryOutbox:
         self._post(event.environment, "dead_letters", -1)
         self._post(event.environment, "dropped", 1, reason)
 
-    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> int:
+    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else is ready goes in between."""
-        total = 0
+        total: Counter[str] = Counter()
         while old := list(islice(self._old(expired_before, now), SLICE)):
             died = {waiting.number: waiting for waiting in old}
             self._dead_letter(died, dict.fromkeys(died, EXPIRED), now)
-            total += len(old)
+            total.update(waiting.event.environment for waiting in old)
             await asyncio.sleep(0)
         while forgotten := list(islice(self._made_before(forget_before), SLICE)):
             for number in forgotten:

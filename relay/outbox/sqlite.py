@@ -1,6 +1,7 @@
 """The outbox in one SQLite file: a thread that writes, a thread that reads, so that status never waits for a commit."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -82,10 +83,10 @@ class SqliteOutbox:
         )
         return await self._writer.run(work, Transaction.DURABLE)
 
-    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> int:
+    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else waits for the writer goes in between."""
         expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=self._dead_letter_bytes)
-        total = 0
+        total: Counter[str] = Counter()
         while expired := await self._writer.run(expire, Transaction.DURABLE):
             total += expired
         while await self._writer.run(partial(statements.forget, before=forget_before), Transaction.DURABLE):

@@ -189,8 +189,8 @@ def _let_go(database: sqlite3.Connection, numbers: set[int], due: Mapping[int, f
 # Sweeping.
 
 
-def expire(database: sqlite3.Connection, *, before: float, now: float, dead_letter_bytes: int) -> int:
-    """Dead-letter a slice of what was captured before *before* and is not leased; return how many, 0 at the end."""
+def expire(database: sqlite3.Connection, *, before: float, now: float, dead_letter_bytes: int) -> Counter[str]:
+    """Dead-letter a slice of what was captured before *before* and is not leased; return how many by environment."""
     lanes = database.execute("SELECT id FROM lanes WHERE events > 0").fetchall()
     places: dict[int, Place] = {}
     for (lane,) in lanes:
@@ -202,7 +202,7 @@ def expire(database: sqlite3.Connection, *, before: float, now: float, dead_lett
         places |= {number: (environment, lane) for number, environment in rows}
     _dead_letter(database, places, dict.fromkeys(places, EXPIRED), now)
     trim_dead_letters(database, dead_letter_bytes)
-    return len(places)
+    return Counter(environment for environment, _ in places.values())
 
 
 def forget(database: sqlite3.Connection, *, before: float) -> int:
