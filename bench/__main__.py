@@ -28,7 +28,7 @@ def main() -> None:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user
         if "comparison" in asked.part:
-            print(table(compare(folder, asked.rounds, asked.seconds)))
+            print(comparison(folder, asked.rounds, asked.seconds))
         if "memory" in asked.part:
             print(memory_line(folder))
         if "start" in asked.part:
@@ -40,6 +40,13 @@ def machine() -> str:
     generator = "wrk" if shutil.which("wrk") else "the bench's own generator"
     versions = f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}"
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, {versions}; load by {generator}."
+
+
+def comparison(folder: Path, rounds: int, seconds: int) -> str:
+    """The table of the comparison, and whether the relay did all of its work meanwhile."""
+    seen = compare(folder, rounds, seconds)
+    work = f"The relay captured {seen.captured:,} answers meanwhile, and refused {seen.refused:,} of them."
+    return f"{table(seen.figures)}\n\n{work}"
 
 
 def table(seen: Mapping[str, Figures]) -> str:

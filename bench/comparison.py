@@ -1,7 +1,7 @@
 """The relay beside a plain proxy: requests a second, added latency and processor time, under the same load."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,27 +37,45 @@ class Contender:
     process: Process
 
 
-def compare(folder: Path, rounds: int, seconds: int) -> dict[str, Figures]:
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All contenders under the same load."""
+
+    figures: Mapping[str, Figures]
+    # What the relay made of all identity calls meanwhile; refused ones cost less than they should.
+    captured: int
+    refused: int
+
+
+def compare(folder: Path, rounds: int, seconds: int) -> Comparison:
     """Measure all contenders in turn, *rounds* times, so that what else the machine does meets them alike."""
-    with contenders(folder) as answering:
+    with ExitStack() as stack:
+        origin = stack.enter_context(flagsmith(folder))
+        heap = stack.enter_context(python("bench.heap", free_port()))
+        capturing = stack.enter_context(relay(folder, "relay", origin.url, heap.url))
+        answering = [
+            Contender(DIRECT, origin),
+            Contender("relay", capturing.process),
+            *stack.enter_context(others(folder, origin)),
+        ]
         for each in answering:
             load.run(each.process.url, Demand(BUSY_CONNECTIONS, 1))  # caches, connections, code
         seen = [{each.name: _measure(each.process, seconds) for each in answering} for _ in range(rounds)]
-    return {name: _median([round_[name] for round_ in seen]) for name in seen[0]}
+        return Comparison(
+            figures={each.name: _median([round_[each.name] for round_ in seen]) for each in answering},
+            captured=int(capturing.figure("relay_captured_total")),
+            refused=int(capturing.figure("relay_refused_total")),
+        )
 
 
 @contextmanager
-def contenders(folder: Path) -> Iterator[Sequence[Contender]]:
-    """Flagsmith, and everything that can stand before it on this machine."""
+def others(folder: Path, origin: Process) -> Iterator[Sequence[Contender]]:
+    """What else can stand before Flagsmith on this machine."""
     with ExitStack() as stack:
         enter = stack.enter_context
-        origin = enter(flagsmith(folder))
-        heap = enter(python("bench.heap", free_port()))
         answering = [
-            Contender(DIRECT, origin),
-            Contender(BASELINE, enter(python("bench.baseline", free_port(), origin.url))),
-            Contender("relay", enter(relay(folder, "relay", origin.url, heap.url)).process),
             Contender("relay, capturing nothing", enter(relay(folder, "bare", origin.url)).process),
+            Contender(BASELINE, enter(python("bench.baseline", free_port(), origin.url))),
         ]
         if nginx.installed():
             answering.append(Contender("nginx", enter(nginx.proxy(folder, origin.url))))
