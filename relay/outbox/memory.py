@@ -15,7 +15,7 @@ from relay.outbox.bookkeeping import Total, compile_books, take
 from relay.outbox.order import Order
 
 # What an event takes beside its own texts: objects, tables and their entries, measured.
-EVENT_BYTES = 1000
+EVENT_BYTES = 650
 # What a sweep does before others get their turn.
 SLICE = 500
 EXPIRED = Cause("expired")

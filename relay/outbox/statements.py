@@ -3,8 +3,7 @@
 import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from relay.errors import OutboxFull
@@ -22,7 +21,6 @@ from relay.outbox.tables import (
     post,
     stop_waiting,
     storage_in_use,
-    storage_of,
     trim_dead_letters,
 )
 
@@ -45,9 +43,9 @@ def put(
 ) -> None:
     """Store all of it. Raises OutboxFull."""
     if events or dead_letters:
-        _require_room(database, chain(events, (letter.event for letter in dead_letters)), max_bytes)
         _put_events(database, events)
         _put_dead_letters(database, dead_letters, dead_letter_bytes)
+        _require_room(database, max_bytes)
     captured: Counter[Total] = Counter()
     for (environment, _, _), count in tally.items():
         captured[environment, "captured", ""] += count
@@ -55,11 +53,10 @@ def put(
     post(database, tally)
 
 
-def _require_room(database: sqlite3.Connection, events: Iterable[Event], max_bytes: int) -> None:
-    needed = sum(map(storage_of, events))
-    used = storage_in_use(database)
-    if used + needed > max_bytes:
-        raise OutboxFull(f"is full: {used:,} of {max_bytes:,} bytes are in use, and {needed:,} more do not fit")
+def _require_room(database: sqlite3.Connection, max_bytes: int) -> None:
+    """Undo by an error what did not fit: only once it is stored is it known what it takes."""
+    if (used := storage_in_use(database)) > max_bytes:
+        raise OutboxFull(f"is full: {used:,} bytes would be in use, of {max_bytes:,}")
 
 
 def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:

@@ -279,3 +279,43 @@ async def test_what_was_put_survives_a_kill(tmp_path: Path, after: int) -> None:
     assert stored == list(range(len(stored)))
     assert len(stored) in {returned, returned + 2}
     assert books == {"production": Book(captured=len(stored), waiting=len(stored))}
+
+
+# Power cuts.
+
+PUTS_AND_CLAIMS = """
+import asyncio, os, sys
+from pathlib import Path
+from relay.outbox.sqlite import SqliteOutbox
+from tests.outbox.boxes import LANE, NOON, events
+
+async def main():
+    outbox = SqliteOutbox(Path(sys.argv[1]), max_bytes=2**30, dead_letter_share=0.25)
+    await outbox.open()
+    for _ in range(3):
+        os.write(1, b"PUT")
+        await outbox.put(events(2), [], {})
+        os.write(1, b"CLAIM")
+        await outbox.claim(LANE, limit=9, max_bytes=10**6, now=NOON, lease=60)
+    os.write(1, b"END")
+    await outbox.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_put_is_flushed_to_the_disk_before_it_returns_and_a_claim_need_not_be(tmp_path: Path) -> None:
+    """Seen from the outside: which system calls are made between the marks."""
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-e", "trace=fdatasync,fsync,write", "-o", str(trace)]
+    program = [sys.executable, "-c", PUTS_AND_CLAIMS, str(tmp_path / "outbox.db")]
+    try:
+        traced = subprocess.run([*command, *program], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("strace is not installed")
+    if traced.returncode:
+        pytest.skip("this user may not trace")
+
+    calls = re.findall(r'"(PUT|CLAIM|END)"|(f(?:data)?sync)\(', trace.read_text())
+    words = "".join("." if sync else word[0] for word, sync in calls)
+    assert re.search(r"P\.+CP\.+CP\.+CE", words), words
