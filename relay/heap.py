@@ -9,15 +9,10 @@ from json import dumps
 import aiohttp
 
 from relay import __version__
+from relay.core.batch import BATCH_BYTES, BATCH_EVENTS
 from relay.core.settle import Answer, Kind
 from relay.errors import HeapUnreachable
 from relay.model import Clock, Lane
-
-# Heap takes 1,000 events per call (developers.heap.io/reference/bulk-track).
-BATCH_EVENTS = 1_000
-# Not published. Heap's own mobile SDK stops at 1,000,000 bytes per upload, and its comments name collectors that pass
-# on less than 0.8 MB (github.com/heap/heap-swift-core-sdk); stay below both.
-BATCH_BYTES = 750_000
 
 # Seconds to connect, and for all of one request.
 CONNECT_SECONDS = 5.0

@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 import trustme
 
+from relay.core.batch import BATCH_BYTES, BATCH_EVENTS
 from relay.core.settle import Answer, Kind
 from relay.errors import HeapUnreachable
-from relay.heap import BATCH_BYTES, BATCH_EVENTS, Heap, open_session, read_status
+from relay.heap import Heap, open_session, read_status
 from relay.model import Clock, Lane
 from relay.sandbox.heap import Fault, Raw, Reply, StandInHeap
 

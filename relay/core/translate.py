@@ -11,6 +11,7 @@ from hashlib import sha256
 
 import msgspec
 
+from relay.core.batch import BATCH_BYTES
 from relay.model import Cause, DeadLetter, Environment, Evaluation, Event, Flag, Scalar
 
 # developers.heap.io/reference/track-1: an identity has at most 255 characters, a property value fewer than 1,024.
@@ -21,8 +22,6 @@ KEY_UNITS = 512
 # What JavaScript, and so perhaps Heap, can still tell from its neighbours.
 LARGEST_INTEGER = 2**53 - 1
 
-# Not published. Heap's own SDK uploads at most 1,000,000 bytes, its collectors are said to pass on 0.8 MB; stay below.
-REQUEST_BYTES = 750_000
 ENVELOPE = b'{"app_id":"","events":[]}'
 
 # Heap's SDKs drop a key without a visible character.
@@ -70,7 +69,7 @@ def _obstacle(identity: str, event: Event) -> str:
         return "identity_unacceptable"
     if _units(identity) > IDENTITY_UNITS:
         return "identity_too_long"
-    if len(event.body) > REQUEST_BYTES - len(ENVELOPE) - len(event.lane.app_id):
+    if len(event.body) > BATCH_BYTES - len(ENVELOPE) - len(event.lane.app_id):
         return "event_too_large"
     return ""
 

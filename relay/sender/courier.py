@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from relay.core.batch import leave_in
+from relay.core.batch import BATCH_EVENTS, leave_in
 from relay.core.settle import PASSING, Answer, Outcome, Part, Round, settlement
 from relay.errors import OutboxError
-from relay.heap import BATCH_EVENTS
 from relay.metrics import Metrics
 from relay.model import Clock, Lane, Ready, Settlement
 from relay.outbox import Outbox
