@@ -6,7 +6,7 @@ from relay.model import Ready
 # Heap takes 1,000 events per call (developers.heap.io/reference/bulk-track).
 BATCH_EVENTS = 1_000
 # Not published. Heap's own mobile SDK stops at 1,000,000 bytes per upload, and its comments name collectors that pass
-# on less than 0.8 MB (github.com/heap/heap-swift-core-sdk); stay below both. An event that does not fit alone never will.
+# on less than 0.8 MB (github.com/heap/heap-swift-core-sdk); stay below both.
 BATCH_BYTES = 750_000
 # Longest that an event waits for company, in seconds.
 LINGER = 2.0
