@@ -6,12 +6,14 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from relay.model import Cause, DeadLetter, Event, Lane
+from relay.model import Book, Cause, DeadLetter, Event, Lane, Lease
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.sqlite import SqliteOutbox
 
 BACKENDS = ["memory", "sqlite"]
+# More bytes of bodies than there are.
+ANY = 10**9
 ROOMY = 64 * 2**20
 
 LANE = Lane("https://heapanalytics.com", "1111111111")
@@ -67,3 +69,19 @@ async def fill(outbox: Outbox, size: int) -> None:
 def dead_letter(captured_at: float = NOON, *, size: int = 100) -> DeadLetter:
     """An event that was never to be sent."""
     return DeadLetter(event(captured_at, size=size), Cause("identity_too_long"))
+
+
+async def claim(outbox: Outbox, now: float = NOON, *, limit: int = 1000, max_bytes: int = ANY) -> Lease:
+    return await outbox.claim(LANE, limit=limit, max_bytes=max_bytes, now=now, lease=60)
+
+
+async def book(outbox: Outbox) -> Book:
+    return (await outbox.books())["production"]
+
+
+def taken(lease: Lease) -> list[Event]:
+    return [one.event for one in lease.claims]
+
+
+def ids(lease: Lease) -> list[int]:
+    return [one.id for one in lease.claims]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from relay.model import Book, Cause, Settlement
 from relay.outbox import Outbox
-from tests.outbox.boxes import LANE, NOON, OTHER_LANE, dead_letter, event, events, make_outbox, opened
+from tests.outbox.boxes import LANE, NOON, OTHER_LANE, book, dead_letter, event, events, make_outbox, opened
 
 NEVER = float("-inf")
 
@@ -12,10 +12,6 @@ NEVER = float("-inf")
 async def claim_all(outbox: Outbox, now: float = NOON) -> tuple[str, list[int]]:
     lease = await outbox.claim(LANE, limit=10_000, max_bytes=10**9, now=now, lease=60)
     return lease.token, [one.id for one in lease.claims]
-
-
-async def book(outbox: Outbox) -> Book:
-    return (await outbox.books())["production"]
 
 
 async def test_dead_letters_past_their_share_push_out_the_oldest(backend: str, tmp_path: Path) -> None:
