@@ -20,6 +20,7 @@ run: $(VENV)/.run
 	@exec relay $(if $(CONFIG),run -c "$(CONFIG)",sandbox)
 
 test: $(VENV)/.test $(SDKS)
+	@scripts/system
 	ruff check
 	ruff format --check
 	mypy

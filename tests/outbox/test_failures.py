@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from relay.errors import OutboxError
 from relay.model import Book
 from relay.outbox.sqlite import SqliteOutbox
+from tests.lacking import lacking
 from tests.outbox.boxes import LANE, NOON, ROOMY, events, fill, opened
 
 
@@ -45,7 +46,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
-        pytest.skip("this user may not mount")
+        lacking("this user may not mount")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 

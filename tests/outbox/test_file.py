@@ -16,6 +16,7 @@ from relay.errors import OutboxError, OutboxInUse
 from relay.model import Book
 from relay.outbox.schema import MIGRATIONS, migrate, recognise
 from relay.outbox.sqlite import SqliteOutbox
+from tests.lacking import lacking
 from tests.outbox.boxes import LANE, NOON, ROOMY, events, opened
 
 
@@ -312,9 +313,9 @@ def test_a_put_is_flushed_to_the_disk_before_it_returns_and_a_claim_need_not_be(
     try:
         traced = subprocess.run([*command, *program], capture_output=True, check=False)
     except FileNotFoundError:
-        pytest.skip("strace is not installed")
+        lacking("strace is not installed")
     if traced.returncode:
-        pytest.skip("this user may not trace")
+        lacking("this user may not trace")
 
     calls = re.findall(r'"(PUT|CLAIM|END)"|(f(?:data)?sync)\(', trace.read_text())
     words = "".join("." if sync else word[0] for word, sync in calls)
