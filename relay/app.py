@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 # Committing what was captured takes milliseconds; a disk that hangs must not eat the time of the other steps.
 COMMIT_SECONDS = 3.0
 
+# For cutting what is still connected at the very end. Not 0: to aiohttp that is no limit at all.
+CUT_SECONDS = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -263,7 +266,8 @@ async def _close_port(runner: web.BaseRunner) -> None:
     for site in runner.sites:
         await site.stop()
     if runner.server is not None:
-        await runner.server.shutdown(0)
+        runner.server.pre_shutdown()  # a scraper's idle connection has nothing to wait for
+        await runner.server.shutdown(CUT_SECONDS)
 
 
 def _url(address: tuple[str, int]) -> str:

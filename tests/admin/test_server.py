@@ -1,5 +1,7 @@
 """The admin port: for probes and scrapers, never for a page that was rebound to our address."""
 
+import asyncio
+
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -24,6 +26,13 @@ async def test_a_relay_that_stops_is_live_and_not_ready(start_relay: StartRelay,
             assert answer.status == 503
         async with http.get(relay.admin_url + "/healthz") as answer:
             assert answer.status == 200
+
+
+async def test_a_scraper_that_keeps_its_connection_does_not_delay_the_end(
+    start_relay: StartRelay, http: aiohttp.ClientSession
+) -> None:
+    async with asyncio.timeout(5), start_relay() as relay, http.get(relay.admin_url + "/metrics") as answer:
+        await answer.read()  # the connection is idle now, and stays open for as long as the relay lets it
 
 
 async def test_metrics_parse_and_carry_the_promised_names(relay: Relay, http: aiohttp.ClientSession) -> None:
