@@ -1,6 +1,7 @@
 """python -m bench [PART …]: run the measurements and print their figures as Markdown."""
 
 import argparse
+import asyncio
 import os
 import platform
 import shutil
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import aiohttp
 
+from bench import outbox
 from bench.comparison import BASELINE, BUSY_CONNECTIONS, DIRECT, Figures, compare
 from bench.footprint import memory, seconds_to_ready
 
-PARTS = ("comparison", "memory", "start")
+PARTS = ("comparison", "memory", "start", "outbox")
+WAITING_EVENTS = 1_000_000
 
 
 def main() -> None:
@@ -33,6 +36,9 @@ def main() -> None:
             print(memory_line(folder))
         if "start" in asked.part:
             print(f"\nReady to serve {seconds_to_ready(folder):.2f} s after its process was started.")
+        if "outbox" in asked.part:
+            empty, filled = (outbox.make("sqlite", folder, name) for name in ("empty", "filled"))
+            asyncio.run(outbox.run(empty, filled, WAITING_EVENTS))
 
 
 def machine() -> str:
