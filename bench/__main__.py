@@ -1,4 +1,4 @@
-"""python -m bench [PART …]: run the measurements and print their figures as Markdown."""
+"""python -m bench: run the measurements and print their figures as Markdown."""
 
 import argparse
 import asyncio
@@ -22,21 +22,22 @@ WAITING_EVENTS = 1_000_000
 def main() -> None:
     """Measure what is asked for, in a folder that is gone afterwards."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="What the relay costs on this machine.")
-    parser.add_argument("part", nargs="*", choices=[[], *PARTS], default=list(PARTS), metavar="|".join(PARTS))
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part; may be repeated")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparison; their median counts")
     parser.add_argument("--seconds", type=int, default=4, help="length of each run of load")
     asked = parser.parse_args()
+    parts = asked.only or PARTS
     print(machine())
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user
-        if "comparison" in asked.part:
+        if "comparison" in parts:
             print(comparison(folder, asked.rounds, asked.seconds))
-        if "memory" in asked.part:
+        if "memory" in parts:
             print(memory_line(folder))
-        if "start" in asked.part:
+        if "start" in parts:
             print(f"\nReady to serve {seconds_to_ready(folder):.2f} s after its process was started.")
-        if "outbox" in asked.part:
+        if "outbox" in parts:
             empty, filled = (outbox.make("sqlite", folder, name) for name in ("empty", "filled"))
             asyncio.run(outbox.run(empty, filled, WAITING_EVENTS))
 
