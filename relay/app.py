@@ -1,6 +1,7 @@
 """The only place that knows all the parts: build them, start them, supervise them, stop them in order."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -255,7 +256,8 @@ async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, p
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as failure:
-        reason = failure.strerror or str(failure)
+        # asyncio wraps the system's words into its own.
+        reason = os.strerror(failure.errno) if failure.errno else str(failure)
         advice = f"change {key}, or stop who holds it"
         raise StartError(f"cannot listen on {host} port {port}: {reason}; {advice}") from failure
     return _url(runner.addresses[0])
