@@ -26,19 +26,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparison; their median counts")
     parser.add_argument("--seconds", type=int, default=4, help="length of each run of load")
     asked = parser.parse_args()
-    parts = asked.only or PARTS
+    parts = sorted(set(asked.only or PARTS))
     print(machine())
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user
+        for part in parts:
+            (folder / part).mkdir()
         if "comparison" in parts:
-            print(comparison(folder, asked.rounds, asked.seconds))
+            print(comparison(folder / "comparison", asked.rounds, asked.seconds))
         if "memory" in parts:
-            print(memory_line(folder))
+            print(memory_line(folder / "memory"))
         if "start" in parts:
-            print(f"\nReady to serve {seconds_to_ready(folder):.2f} s after its process was started.")
+            print(f"\nReady to serve {seconds_to_ready(folder / 'start'):.2f} s after its process was started.")
         if "outbox" in parts:
-            empty, filled = (outbox.make("sqlite", folder, name) for name in ("empty", "filled"))
+            empty, filled = (outbox.make("sqlite", folder / "outbox", name) for name in ("empty", "filled"))
             asyncio.run(outbox.run(empty, filled, WAITING_EVENTS))
 
 
