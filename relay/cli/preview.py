@@ -74,7 +74,9 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
     except UpstreamError as error:
         raise RelayError(f"Flagsmith at {settings.upstream.url} could not be asked: {error.reason}") from error
     if answer.status != 200:
-        said = one_line((body or b"")[:200])
+        said = one_line(
+            (body or b"").replace(key.encode(), b"***").replace(identity.encode(errors="replace"), b"***")[:200]
+        )
         raise RelayError(f"Flagsmith answered {answer.status} to the first key of {environment.name}: {said}")
     if body is None:
         return "too_large"
