@@ -1,6 +1,7 @@
 # make run                  the sandbox: stand-in Flagsmith, relay, stand-in Heap, sample traffic
 # make run CONFIG=my.yaml   the relay with your file
 # make test                 every check; installs what is missing
+# make image                build the image for real and run it as a cluster does; installs what is missing
 # make bench                the relay beside a plain proxy, on this machine
 # make lock                 write requirements/*.txt and the SDKs' lock file anew (ARGS=--upgrade: with the newest versions)
 # make clean                remove what the others made
@@ -8,7 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test bench lock clean
+.PHONY: run test image bench lock clean
 
 VENV := .venv
 SDKS := tests/sdk/node_modules/.package-lock.json
@@ -25,6 +26,10 @@ test: $(VENV)/.test $(SDKS)
 	ruff format --check
 	mypy
 	pytest
+
+image: $(VENV)/.test
+	hadolint Dockerfile
+	pytest tests/image -m image
 
 bench: $(VENV)/.test
 	@exec python -m bench $(ARGS)
