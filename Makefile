@@ -4,12 +4,13 @@
 # make image                build the image for real and run it as a cluster does; installs what is missing
 # make bench                the relay beside a plain proxy, on this machine
 # make lock                 write requirements/*.txt and the SDKs' lock file anew (ARGS=--upgrade: with the newest versions)
+# make chart-schema         write the relay's schema into the chart's, after a change of the YAML's
 # make clean                remove what the others made
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test image bench lock clean
+.PHONY: run test image bench lock chart-schema clean
 
 VENV := .venv
 SDKS := tests/sdk/node_modules/.package-lock.json
@@ -43,6 +44,9 @@ lock:
 	$(LOCK) $(ARGS) pyproject.toml requirements/build.in requirements/test.in -o requirements/test.txt
 	$(LOCK) $(ARGS) requirements/node.in -o requirements/node.txt
 	cd tests/sdk && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+
+chart-schema: $(VENV)/.run
+	python scripts/chart_schema.py
 
 clean:
 	rm -rf $(VENV) tests/sdk/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
