@@ -11,9 +11,10 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr
 
 from relay.config.values import REFERENCE, Text, fits, hides, mistake, read_text, refuse, scalar_schema
 
-# Labels of a DNS name; container networks also use underscores.
+# Labels of a DNS name; container networks also use underscores. What ends in a number is an IPv4 address or nothing
+# (url.spec.whatwg.org/#ends-in-a-number-checker).
 LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-HOST = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*\.?")
+HOST = re.compile(rf"(?=.{{1,253}}\Z)(?!(?:.*\.)?[0-9]+\.?\Z){LABEL}(?:\.{LABEL})*\.?")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 APP_ID = re.compile(r"[0-9]{1,32}")
 PASSWORD = re.compile(r"(?<=://)[^/@]*(?=@)")
@@ -64,9 +65,18 @@ def _fault_of_url(text: str, url: SplitResult, port: int | None) -> str | None:
         "names no host": not url.hostname,
         "has a query or fragment": "?" in text or "#" in text,
         "has port 0": port == 0,
-        "holds white space or other characters that belong in no URL": not re.fullmatch(r"[\x21-\x7e]+", text),
+        "holds white space or other characters that belong in no URL (an international name is written as punycode, "
+        "xn--…)": not re.fullmatch(r"[\x21-\x7e]+", text),
+        "names a host that is neither a DNS name nor an IP address": not _has_host(url),
     }
     return next((fault for fault, true in faults.items() if true), None)
+
+
+def _has_host(url: SplitResult) -> bool:
+    """Whether it names a host that can be looked up, with or without a port; IPv6 in brackets, and nothing else."""
+    host = url.hostname or ""
+    written = re.escape(f"[{host}]" if ":" in host else host)
+    return is_host(host) and bool(re.fullmatch(rf"{written}(?::[0-9]*)?", url.netloc, re.IGNORECASE))
 
 
 SQLITE_ADVICE = (

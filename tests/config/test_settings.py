@@ -129,7 +129,9 @@ def test_a_host_is_a_name_or_an_address(yaml: Yaml, text: str) -> None:
     assert yaml.config(f"listen:\n  host: {text}\n").listen.host == text.strip('"')
 
 
-@pytest.mark.parametrize("text", ["http://localhost", "localhost:8080", '"[::1]"', '""', "a b", "-a", "127.0.0.1/8"])
+@pytest.mark.parametrize(
+    "text", ["http://localhost", "localhost:8080", '"[::1]"', '""', "a b", "-a", "127.0.0.1/8", "256.1.1.1"]
+)
 def test_what_is_no_host_is_a_mistake(yaml: Yaml, text: str) -> None:
     (mistake,) = yaml.mistakes(f"listen:\n  host: {text}\n")
 
@@ -156,6 +158,9 @@ def test_what_is_no_network_is_a_mistake(yaml: Yaml, text: str) -> None:
         ("https://flagsmith.example.com/", "https://flagsmith.example.com"),
         ("https://host/flagsmith/", "https://host/flagsmith"),
         ("http://[::1]:8000", "http://[::1]:8000"),
+        ("http://[FE80::1]", "http://[FE80::1]"),
+        ("https://Flagsmith_1.internal.", "https://Flagsmith_1.internal."),
+        ("https://xn--hst-yla.example", "https://xn--hst-yla.example"),
     ],
 )
 def test_an_upstream_is_a_base_address(yaml: Yaml, url: str, kept: str) -> None:
@@ -178,7 +183,18 @@ def test_an_upstream_is_a_base_address(yaml: Yaml, url: str, kept: str) -> None:
         ("https://host:0", "has port 0"),
         ("https://[::1", "is not a URL"),
         ("https://ho st", "holds white space or other characters"),
-        ("https://hôst", "holds white space or other characters"),
+        ("https://exa mple", "holds white space or other characters"),
+        ("https://hôst", "an international name is written as punycode, xn--…"),
+        ("https://a..b", "names a host that is neither a DNS name nor an IP address"),
+        ("https://-x", "names a host that is neither"),
+        ("https://x-", "names a host that is neither"),
+        (f"https://{'a' * 64}.com", "names a host that is neither"),
+        (f"https://{'a.' * 127}b", "names a host that is neither"),
+        ("https://1.2.3", "names a host that is neither"),
+        ("https://256.1.1.1", "names a host that is neither"),
+        ("https://%61", "names a host that is neither"),
+        ("https://[::1]x", "write scheme, host and at most a path"),  # newer Pythons say that it is not a URL
+        ("https://[v1.a]", "write scheme, host and at most a path"),
     ],
 )
 @pytest.mark.parametrize("path", ["upstream.url", "defaults.heap.url"])
