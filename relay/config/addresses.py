@@ -32,28 +32,33 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+NETWORK_ADVICE = "write one like 10.0.0.0/8, or an address like 10.1.2.3"
+
+
 def read_network(value: Any) -> Any:
     """A network, or one address as the network of itself."""
     if isinstance(value, IPv4Network | IPv6Network):
         return value
+    text = read_text(value, NETWORK_ADVICE)
     try:
-        return ip_network(read_text(value))
+        return ip_network(text)
     except ValueError as error:
-        raise mistake(
-            "is no IP network, or has bits set behind its mask; write one like 10.0.0.0/8, or an address like 10.1.2.3"
-        ) from error
+        raise mistake(f"is no IP network, or has bits set behind its mask; {NETWORK_ADVICE}") from error
+
+
+URL_ADVICE = "write scheme, host and at most a path, like https://flagsmith.example.com"
 
 
 def read_url(value: Any) -> str:
     """An http or https base address, without its final slashes."""
-    text = read_text(value)
+    text = read_text(value, URL_ADVICE)
     try:
         url = urlsplit(text)
         fault = _fault_of_url(text, url, url.port)
     except ValueError:
         fault = "is not a URL"
     if fault:
-        return refuse(f"{fault}; write scheme, host and at most a path, like https://flagsmith.example.com")
+        return refuse(f"{fault}; {URL_ADVICE}")
     return text.rstrip("/")
 
 
@@ -87,7 +92,7 @@ SQLITE_ADVICE = (
 @hides
 def read_outbox_url(value: Any, info: ValidationInfo) -> str:
     """The address of the outbox; a relative file becomes one below the YAML's folder."""
-    text = read_text(value)
+    text = read_text(value, SQLITE_ADVICE)
     scheme, separator, rest = text.partition("://")
     if separator and scheme in {"redis", "rediss", "redis+sentinel"}:
         return refuse(f"is a Redis outbox, which is not yet possible in this version; {SQLITE_ADVICE}")
@@ -107,7 +112,12 @@ def below(name: str, info: ValidationInfo) -> Path:
 
 
 def read_file_name(value: Any, info: ValidationInfo) -> Path:
-    return value if isinstance(value, Path) else below(read_text(value) or refuse("is empty; write a path"), info)
+    if isinstance(value, Path):
+        return value
+    return below(read_text(value, "write a path") or refuse("is empty; write a path"), info)
+
+
+KEY_ADVICE = 'write the environment\'s key as Flagsmith shows it, by reference: "${FLAGSMITH_CLIENT_KEY}"'
 
 
 @hides
@@ -115,17 +125,21 @@ def read_flagsmith_key(value: Any) -> SecretStr:
     """A key as it stands in X-Environment-Key; a header cannot carry anything else."""
     if isinstance(value, SecretStr):
         return value
-    text = read_text(value)
+    text = read_text(value, KEY_ADVICE)
     if KEY.fullmatch(text):
         return SecretStr(text)
     if KEY.fullmatch(text.strip()):
         return refuse("has white space around it; write the key alone (in its file or variable too)")
-    return refuse("is not a Flagsmith key; write the environment's key as Flagsmith shows it")
+    return refuse(f"is not a Flagsmith key; {KEY_ADVICE}")
 
 
 @hides
 def read_secret(value: Any) -> SecretStr:
-    return value if isinstance(value, SecretStr) else SecretStr(read_text(value))
+    return (
+        value
+        if isinstance(value, SecretStr)
+        else SecretStr(read_text(value, 'write it by reference, like "${HMAC_KEY}"'))
+    )
 
 
 def fingerprint(key: SecretStr) -> str:
@@ -174,10 +188,13 @@ Secret = Annotated[
 ]
 
 
+APP_ID_ADVICE = 'write the digits that Heap shows as "Environment ID", in quotes'
+
+
 def read_app_id(value: Any) -> str:
-    if APP_ID.fullmatch(text := read_text(value)):
+    if APP_ID.fullmatch(text := read_text(value, APP_ID_ADVICE)):
         return text
-    return refuse('is not an app id; write the digits that Heap shows as "Environment ID", in quotes')
+    return refuse(f"is not an app id; {APP_ID_ADVICE}")
 
 
 AppId = Annotated[

@@ -245,11 +245,65 @@ def test_what_is_no_section_is_a_mistake(yaml: Yaml, text: str) -> None:
     assert "is not a section; write its settings below it, indented (there are: " in mistake
 
 
-@pytest.mark.parametrize("text", ["environments: {a: b}", "environments: a", "listen: {trusted_proxies: 10.0.0.0/8}"])
+@pytest.mark.parametrize("text", ["admin: {hosts: localhost}", "listen: {trusted_proxies: 10.0.0.0/8}"])
 def test_what_is_no_list_is_a_mistake(yaml: Yaml, text: str) -> None:
     (mistake,) = yaml.mistakes(text)
 
     assert "is not a list; write its values in brackets" in mistake
+
+
+@pytest.mark.parametrize("text", ["{}", "{a: b}", "a"])
+def test_environments_are_a_list_of_sections(yaml: Yaml, text: str) -> None:
+    (mistake,) = yaml.mistakes(f"environments: {text}\n")
+
+    assert mistake.endswith(
+        "environments: is not a list; begin each of its entries with a dash, as in config.example.yaml"
+    )
+
+
+def test_an_environment_without_a_value_is_told_what_it_needs(yaml: Yaml) -> None:
+    mistakes = yaml.mistakes("environments:\n  - null\n")
+
+    assert [line.partition(" is missing; ")[0] for line in mistakes] == [
+        f"relay.yaml:2: environments[0].{key}:" for key in ("heap", "name", "keys")
+    ]
+    assert all(" is missing; write " in line for line in mistakes)
+
+
+def test_a_heap_without_a_value_is_told_what_it_needs(yaml: Yaml) -> None:
+    mistakes = yaml.mistakes(of_environment(heap="null"))
+
+    assert [line.partition("; ")[0] for line in mistakes] == [
+        "relay.yaml:1: environments[0].heap.app_id: is missing",
+        "relay.yaml:1: environments[0].heap.region: is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("upstream: {ca_file: [a]}", "upstream.ca_file: is not text; write a path"),
+        ("upstream: {ca_file: ''}", "upstream.ca_file: '' is empty; write a path"),
+        ("upstream: {url: null}", "upstream.url: is empty; write scheme, host and at most a path, like "),
+        ("listen: {trusted_proxies: [null]}", "listen.trusted_proxies[0]: is empty; write one like 10.0.0.0/8, or "),
+        ("outbox: {url: null}", "outbox.url: is empty; write sqlite:///data/outbox.db "),
+        ("log: {level: null}", "log.level: is empty; write debug, info, warning or error"),
+        ("log: {level: [info]}", "log.level: is not one plain value; write debug, info, warning or error"),
+        (of_environment(keys="[null]"), "environments[0].keys[0]: is empty; write the environment's key"),
+        (
+            of_environment(heap="{app_id: [1], region: us}"),
+            "environments[0].heap.app_id: is not text; write the digits",
+        ),
+    ],
+)
+def test_what_belongs_there_is_said_of_the_setting_itself(yaml: Yaml, text: str, mistake: str) -> None:
+    (found,) = yaml.mistakes(text)
+
+    assert found.startswith(f"relay.yaml:1: {mistake}")
+
+
+def test_a_ca_file_of_null_is_none(yaml: Yaml) -> None:
+    assert yaml.config(in_flow("upstream.ca_file", "null")).upstream.ca_file is None
 
 
 @pytest.mark.parametrize(
