@@ -72,12 +72,12 @@ def _fault_of_url(text: str, url: SplitResult, port: int | None) -> str | None:
         "has port 0": port == 0,
         "holds white space or other characters that belong in no URL (an international name is written as punycode, "
         "xn--…)": not re.fullmatch(r"[\x21-\x7e]+", text),
-        "names a host that is neither a DNS name nor an IP address": not _has_host(url),
+        "names a host that is neither a DNS name nor an IP address": not names_host(url),
     }
     return next((fault for fault, true in faults.items() if true), None)
 
 
-def _has_host(url: SplitResult) -> bool:
+def names_host(url: SplitResult) -> bool:
     """Whether it names a host that can be looked up, with or without a port; IPv6 in brackets, and nothing else."""
     host = url.hostname or ""
     written = re.escape(f"[{host}]" if ":" in host else host)
