@@ -183,6 +183,36 @@ async def test_a_proxy_that_refuses_is_502(no_proxies: pytest.MonkeyPatch) -> No
             await fetch(connections)
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "proxy:3128",
+        "127.0.0.1:3128",
+        "socks5://user:hunter2@proxy:1080",
+        "http://user:hunter2@",
+        "http://user:hunter2@pro xy:3128",
+        "http://user:hunter2@a..b:3128",
+        "http://user:hunter2@proxy:99999",
+        "http://user:hunter2@proxy:0",
+        "http://user:hunter2@[::1",
+        "http://us%3Aer:hunter2@proxy:3128",
+        "http://%ud800:hunter2@",
+    ],
+)
+async def test_a_proxy_that_cannot_be_is_one_line_that_names_its_variable_and_no_password(
+    no_proxies: pytest.MonkeyPatch, proxy: str
+) -> None:
+    no_proxies.setenv("HTTPS_PROXY", proxy)
+
+    with pytest.raises(StartError) as told:
+        async with upstream("https://flags.example", trust_env=True):
+            raise AssertionError("it started")
+
+    assert str(told.value).startswith("the environment variable HTTPS_PROXY ")
+    assert "hunter2" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
 async def test_connections_are_kept_and_used_again() -> None:
     async with RawFlagsmith() as raw, upstream(raw.url) as connections:
         for _ in range(5):
