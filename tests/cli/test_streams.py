@@ -71,7 +71,7 @@ def test_a_closed_standard_input_holds_no_identity(tmp_path: Path) -> None:
     done = shell("relay preview -c config.yaml --environment b --identity - <&-", tmp_path)
 
     assert done.returncode == 2
-    assert "no environment is named 'b'" in done.stderr
+    assert "no environment has that name" in done.stderr
 
 
 async def test_a_relay_without_a_standard_error_runs(
