@@ -371,7 +371,8 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext | bool:
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
     except OSError as failure:
-        reason = failure.strerror or "it holds no PEM certificate"
-        raise StartError(f"upstream.ca_file {config.ca_file} cannot be used: {reason}") from failure
+        reason = "it holds no PEM certificate" if isinstance(failure, ssl.SSLError) else failure.strerror
+        advice = "name a readable PEM file of the authority, or write ca_file: null"
+        raise StartError(f"upstream.ca_file {config.ca_file} cannot be used: {reason}; {advice}") from failure
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -81,8 +81,14 @@ async def test_an_unusable_ca_file_is_refused_at_the_start(tmp_path: Path, conte
     if content is not None:
         path.write_text(content)
 
-    with pytest.raises(StartError, match=r"upstream\.ca_file"):
+    with pytest.raises(StartError) as told:
         await Upstream(UpstreamConfig.model_validate({"ca_file": str(path)})).__aenter__()
+
+    reason = "No such file or directory" if content is None else "it holds no PEM certificate"
+    assert str(told.value) == (
+        f"upstream.ca_file {path} cannot be used: {reason}; "
+        "name a readable PEM file of the authority, or write ca_file: null"
+    )
 
 
 class ForwardProxy:
