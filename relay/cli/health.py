@@ -43,6 +43,8 @@ def ask(host: str, port: int, path: str) -> tuple[bool, str]:
 
 def _admin_of(path: Path) -> tuple[str, int]:
     admin = config.load(path, os.environ).config.admin
+    if admin.port == 0:
+        raise click.UsageError("admin.port is 0, any free port; give the one that the relay's log names with --address")
     return admin.host, admin.port
 
 

@@ -20,6 +20,8 @@ PORT = click.IntRange(0, 65535)
 @click.option("--admin-port", type=PORT, default=19090, show_default=True, help="Its admin port; 0 takes a free one.")
 def sandbox(once: bool, port: int, admin_port: int) -> None:
     """Run a stand-in Flagsmith, the relay, and a strict stand-in Heap, with sample traffic."""
+    if port == admin_port != 0:
+        raise click.UsageError("--port and --admin-port are the same; give two")
     log.configure("warning", console=True)
     try:
         sys.exit(0 if asyncio.run(_run(once, port, admin_port)) else 1)

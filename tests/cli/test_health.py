@@ -1,6 +1,7 @@
 """relay health, as it is typed."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -48,3 +49,22 @@ def test_nobody_there_is_one_line_and_exit_1(host: str) -> None:
     assert done.exit_code == 1
     assert done.stderr.startswith(f"no relay answers at {host.strip('[]')} port {port}: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_leaves_the_port_open_needs_an_address(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("admin: {port: 0}\n")
+
+    done = CliRunner().invoke(main, ["health", "-c", str(path)])
+
+    assert done.exit_code == 2
+    assert "with --address" in done.stderr
+
+
+def test_a_file_with_mistakes_is_exit_2(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["health", "-c", str(tmp_path / "none.yaml")])
+
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"{tmp_path}/none.yaml: there is no such file; give the YAML's path with -c\n",
+    )

@@ -43,3 +43,10 @@ def test_what_is_no_port_is_wrong_usage(option: str, number: str) -> None:
 
     assert done.exit_code == 2
     assert f"Invalid value for '{option}'" in done.stderr
+
+
+def test_one_port_for_both_is_wrong_usage() -> None:
+    done = CliRunner().invoke(main, ["sandbox", "--port", "18091", "--admin-port", "18091"])
+
+    assert done.exit_code == 2
+    assert "--port and --admin-port are the same; give two" in done.stderr
