@@ -12,28 +12,21 @@ import structlog
 
 from relay import config, log
 from relay.app import Relay
-from relay.errors import ConfigError, StartError
+from relay.cli.options import config_file
 
 
 @click.command()
-@click.option("-c", "--config", "path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
+@config_file
 def run(path: Path) -> None:
     """Run the relay until SIGTERM or SIGINT."""
-    try:
-        loaded = config.load(path, os.environ)
-        lines = structlog.get_logger(__name__)
-        log.configure(loaded.config.log.level, console=wants_console(loaded.config.log.format))
-        for warning in loaded.warnings:
-            lines.warning("config.warning", detail=str(warning))
-        if loaded.reminder:
-            lines.info("config.reminder", detail=loaded.reminder)
-        asyncio.run(serve(loaded.config))
-    except ConfigError as mistakes:
-        click.echo(str(mistakes), err=True)
-        sys.exit(2)
-    except StartError as failure:
-        click.echo(f"relay: {failure}", err=True)
-        sys.exit(1)
+    loaded = config.load(path, os.environ)
+    lines = structlog.get_logger(__name__)
+    log.configure(loaded.config.log.level, console=wants_console(loaded.config.log.format))
+    for warning in loaded.warnings:
+        lines.warning("config.warning", detail=str(warning))
+    if loaded.reminder:
+        lines.info("config.reminder", detail=loaded.reminder)
+    asyncio.run(serve(loaded.config))
 
 
 def wants_console(log_format: str) -> bool:
