@@ -82,6 +82,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     """A connection to a file that is an outbox, or empty."""
     # immutable: the file alone. With its log, SQLite would on closing copy that into a file that is not the log's own.
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        # A kill while the log was being copied leaves a file that is shorter than its first page says. With the log it
+        # is whole, so this is no damage; SQLite reads such a file so (lockBtree in sqlite.org/src/file/src/btree.c).
+        database.execute("PRAGMA writable_schema = ON")
         recognise(database)
     # rw: SQLite itself makes no file, ours has its mode from the start.
     return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS)

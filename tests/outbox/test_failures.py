@@ -172,7 +172,7 @@ async def test_a_damaged_file_fails_calls_until_it_is_moved_away(tmp_path: Path)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
 
     outbox = sqlite_outbox(path)
-    with pytest.raises(OutboxError, match=r"outbox\.db is damaged .*; move it away, or put a good copy in its place"):
+    with pytest.raises(OutboxError, match=r"outbox\.db is damaged .*; move it away together with its -wal file"):
         await fill(outbox, 100)
     assert b"\xa5" * 4096 in path.read_bytes()
 
