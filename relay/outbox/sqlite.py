@@ -28,7 +28,8 @@ class SqliteOutbox:
         self._dead_letter_bytes = int(max_bytes * dead_letter_share)
         self._lock = OwnerLock(path.with_name(f"{path.name}.lock"))
         self._writer = Session("outbox.writer", path, partial(open_as_guest, path) if guest else self._own)
-        self._reader = Session("outbox.reader", path, partial(open_as_guest, path, read_only=True))
+        follow = partial(open_as_guest, path, read_only=True)
+        self._reader = Session("outbox.reader", path, follow, leader=self._writer)
         self._arrivals = Arrivals()
 
     async def open(self) -> None:

@@ -208,6 +208,10 @@ def remove(path: Path) -> None:
         file.unlink()
 
 
+def move_away(path: Path) -> None:
+    path.rename(path.with_name("away.db"))
+
+
 async def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
     """What is written to a deleted file is gone with the process, so a put must not return then."""
     path = tmp_path / "outbox.db"
@@ -235,6 +239,52 @@ async def test_a_file_moved_away_takes_along_all_that_was_put_and_leaves_the_nex
         assert await count(outbox) == 1
     async with opened(sqlite_outbox(away)) as moved:
         assert await count(moved) == 5
+
+
+@pytest.mark.parametrize("how", [remove, move_away])
+@pytest.mark.parametrize("first", ["writer", "reader"])
+async def test_what_is_put_after_a_file_was_replaced_survives_a_kill_whoever_notices_first(
+    tmp_path: Path, how: Callable[[Path], object], first: str
+) -> None:
+    """Nobody may hold the old file still, and with it the log, when the new one is made."""
+    path, killed = tmp_path / "outbox.db", tmp_path / "killed"
+    killed.mkdir()
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(5), [], {})
+        await outbox.books()
+        how(path)
+
+        with capture_logs() as logs:
+            if first == "reader":
+                with pytest.raises(OutboxError, match="was moved away or replaced"):
+                    await outbox.books()
+            await outbox.put(events(1), [], {})
+            assert (await outbox.books())["production"].waiting == 1
+            await outbox.put(events(1), [], {})
+        for name in ("outbox.db", "outbox.db-wal"):
+            shutil.copy(tmp_path / name, killed)
+
+    assert [line["event"] for line in logs] == ["outbox.replaced"]
+    async with opened(sqlite_outbox(killed / "outbox.db")) as outbox:
+        assert await count(outbox) == 2
+
+
+async def test_a_reader_finds_a_good_copy_by_itself(tmp_path: Path) -> None:
+    """There may be nothing to write until somebody has read."""
+    path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(5), [], {})
+    shutil.copy(path, copy)
+
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(1), [], {})
+        await outbox.books()
+        copy.rename(path)
+
+        with capture_logs():
+            await until_it_works(outbox.books)
+
+        assert (await outbox.books())["production"].waiting == 5
 
 
 async def test_rubbish_beside_the_log_of_a_killed_relay_is_never_written_to(tmp_path: Path) -> None:
