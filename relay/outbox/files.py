@@ -65,10 +65,17 @@ def _make_file(path: Path) -> None:
     (sqlite.org/howtocorrupt.html, section 2.2).
     """
     if not path.exists():
+        _require_no_log(path.with_name(f"{path.name}-wal"))
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     _require_file(path)
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
+
+
+def _require_no_log(log: Path) -> None:
+    """SQLite deletes the log of a file that is not there; it may hold all that was put before a kill."""
+    if log.exists() and log.stat().st_size:
+        raise OutboxError(f"is not there, but its log {log.name} is; bring the file back, or move the log away too")
 
 
 def _require_file(path: Path) -> None:

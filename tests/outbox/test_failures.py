@@ -304,6 +304,24 @@ async def test_rubbish_beside_the_log_of_a_killed_relay_is_never_written_to(tmp_
     assert log.read_bytes() == left_behind
 
 
+async def test_the_log_of_a_file_that_was_moved_away_after_a_kill_is_kept(tmp_path: Path) -> None:
+    path, log = tmp_path / "outbox.db", tmp_path / "outbox.db-wal"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(5), [], {})
+        left_behind = log.read_bytes()
+    move_away(path)
+    log.write_bytes(left_behind)
+
+    outbox = sqlite_outbox(path)
+    with pytest.raises(OutboxError, match=r"is not there, but its log outbox\.db-wal is; bring the file back"):
+        await outbox.open()
+
+    assert log.read_bytes() == left_behind
+    log.rename(tmp_path / "away.db-wal")
+    await until_it_works(lambda: outbox.put(events(1), [], {}))
+    await outbox.close()
+
+
 # Waiting for a file.
 
 
