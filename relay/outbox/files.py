@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def identify(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def free_bytes(path: Path) -> int:
+    """Room on the disk that holds *path*; as much as can be counted where the file system knows no bound."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize if disk.f_blocks else sys.maxsize
 
 
 def _make_file(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from relay.model import Book, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement, Usage
 from relay.outbox import Tally, statements, tables
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.files import make_folder, open_as_guest, open_owned
+from relay.outbox.files import free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.owner import OwnerLock
 from relay.outbox.session import Session, Transaction
 
@@ -44,16 +44,22 @@ class SqliteOutbox:
 
     async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
         """Return once the commit was flushed to the disk."""
-        work = partial(
-            statements.put,
-            events=events,
-            dead_letters=dead_letters,
-            tally=tally,
-            max_bytes=self._max_bytes,
-            dead_letter_bytes=self._dead_letter_bytes,
-        )
+        work = partial(self._put, events=events, dead_letters=dead_letters, tally=tally)
         await self._writer.run(work, Transaction.DURABLE)
         self._arrivals.announce(events)
+
+    def _put(
+        self, database: sqlite3.Connection, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally
+    ) -> None:
+        statements.put(
+            database,
+            events,
+            dead_letters,
+            tally,
+            max_bytes=self._max_bytes,
+            dead_letter_bytes=self._dead_letter_bytes,
+            disk_bytes=free_bytes(self._path),
+        )
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Wait for this process's own puts; what guests put is noticed by `peek`."""
