@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import stat
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -37,9 +38,9 @@ def open_owned(path: Path) -> sqlite3.Connection:
 
 def open_as_guest(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection to an outbox that is there and up to date."""
-    if not path.exists():
+    if not find_file(path):
         raise OutboxError("is not there; `relay run` makes it when it starts")
-    _require_file(path)
+    _require_access(path)
     database = _connect(path)
     try:
         require_current(database)
@@ -48,6 +49,17 @@ def open_as_guest(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def find_file(path: Path) -> bool:
+    """Whether the file is there. Raises OutboxError where the name stands for something else, OSError for nowhere."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(mode):
+        raise OutboxError("is not a file; name another in outbox.url")
+    return True
 
 
 def identify(path: Path) -> tuple[int, int] | None:
@@ -71,10 +83,10 @@ def _make_file(path: Path) -> None:
     A file that is there is never opened here: closing it would drop SQLite's own locks on it
     (sqlite.org/howtocorrupt.html, section 2.2).
     """
-    if not path.exists():
+    if not find_file(path):
         _require_no_log(path.with_name(f"{path.name}-wal"))
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    _require_file(path)
+    _require_access(path)
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
 
@@ -85,9 +97,7 @@ def _require_no_log(log: Path) -> None:
         raise OutboxError(f"is not there, but its log {log.name} is; bring the file back, or move the log away too")
 
 
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise OutboxError("is not a file; name another in outbox.url")
+def _require_access(path: Path) -> None:
     if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
         raise OutboxError("cannot be written; let the relay's user write the file and its folder")
 

@@ -1,5 +1,6 @@
 """The outbox in one SQLite file: a thread that writes, a thread that reads, so that status never waits for a commit."""
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from relay.model import Book, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement, Usage
 from relay.outbox import Tally, statements, tables
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.files import free_bytes, make_folder, open_as_guest, open_owned
+from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.owner import OwnerLock
 from relay.outbox.session import Session, Transaction
 
@@ -22,11 +23,11 @@ class SqliteOutbox:
     """
 
     def __init__(self, path: Path, *, max_bytes: int, dead_letter_share: float, guest: bool = False) -> None:
-        path = path.resolve()  # one file has one lock, whatever names lead to it
+        path = Path(os.path.realpath(path))  # one file has one lock, whatever names lead to it
         self._path = path
         self._max_bytes = max_bytes
         self._dead_letter_bytes = int(max_bytes * dead_letter_share)
-        self._lock = OwnerLock(path.with_name(f"{path.name}.lock"))
+        self._lock = OwnerLock(Path(f"{path}.lock"))
         self._writer = Session("outbox.writer", path, partial(open_as_guest, path) if guest else self._own)
         follow = partial(open_as_guest, path, read_only=True)
         self._reader = Session("outbox.reader", path, follow, leader=self._writer)
@@ -113,6 +114,7 @@ class SqliteOutbox:
         return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._max_bytes)
 
     def _own(self) -> sqlite3.Connection:
+        find_file(self._path)  # no folder or lock is made where no file can be
         make_folder(self._path.parent)
         self._lock.take()
         return open_owned(self._path)

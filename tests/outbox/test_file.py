@@ -29,6 +29,10 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
 async def refusal(path: Path, *, guest: bool = False) -> str:
     """What `open` says about the file."""
     outbox = sqlite_outbox(path, guest=guest)
@@ -223,8 +227,30 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Pa
     assert path.read_bytes() == b"rubbish" * 5000
 
 
-async def test_a_folder_is_refused(tmp_path: Path) -> None:
-    assert await refusal(tmp_path) == f"the outbox {tmp_path} is not a file; name another in outbox.url"
+@pytest.mark.parametrize("guest", [False, True])
+@pytest.mark.parametrize("path", [Path("/"), Path("/dev/full"), Path("/proc")])
+async def test_what_is_no_file_is_refused_and_nothing_is_left_beside_it(path: Path, guest: bool) -> None:
+    assert await refusal(path, guest=guest) == f"the outbox {path} is not a file; name another in outbox.url"
+    assert f"{path.name}.lock" not in names(path.parent)
+
+
+@pytest.mark.parametrize("guest", [False, True])
+@pytest.mark.parametrize("name", ["circle", "circle/outbox.db"])
+async def test_a_link_that_leads_in_a_circle_is_named(tmp_path: Path, name: str, guest: bool) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+
+    said = await refusal(tmp_path / name, guest=guest)
+
+    assert re.match(r"the outbox .* cannot be opened \(Too many levels of symbolic links\); check outbox\.url", said)
+    assert names(tmp_path) == {"circle"}
+
+
+async def test_a_guest_names_a_path_that_no_file_can_have(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    said = await refusal(tmp_path / "file" / "outbox.db", guest=True)
+
+    assert re.search(r"outbox\.db cannot be opened \(Not a directory\); check outbox\.url", said)
 
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
