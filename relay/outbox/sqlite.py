@@ -105,6 +105,10 @@ class SqliteOutbox:
         """Read the lanes' own counts."""
         return await self._reader.run(statements.lane_levels, Transaction.READ)
 
+    async def installation(self) -> str:
+        """Read what was made up when the file was made."""
+        return await self._reader.run(tables.installation, Transaction.READ)
+
     async def books(self) -> dict[str, Book]:
         """Read the totals."""
         return await self._reader.run(tables.books, Transaction.READ)

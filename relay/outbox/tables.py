@@ -14,6 +14,11 @@ Place = tuple[str, int]
 ROW_BYTES = 150
 
 
+def installation(database: sqlite3.Connection) -> str:
+    """Which file this is, whatever its name."""
+    return str(database.execute("SELECT value FROM meta WHERE name = 'installation'").fetchone()[0])
+
+
 def storage_in_use(database: sqlite3.Connection) -> int:
     """Bytes of the file that hold something."""
     return _pragma(database, "page_count") * _pragma(database, "page_size") - reusable(database)
