@@ -180,7 +180,7 @@ class Relay:
         if not self.started.is_set():
             return
         parts = self._parts
-        waiting, lost = 0, parts.capture.in_hand.total()
+        waiting, lost = 0, parts.capture.at_risk
         with suppress(OutboxError):
             waiting = sum(level.events for level in await parts.outbox.lanes())
         if parts.config.outbox.dies_with_process:

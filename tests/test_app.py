@@ -7,6 +7,7 @@ import json
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from relay.app import Relay, reason_and_advice
 from relay.errors import StartError
@@ -144,6 +145,17 @@ async def test_without_its_outbox_a_relay_still_forwards_flags(
         async with asyncio.timeout(10):
             while not sample(relay.registry, "relay_refused_total", environment="tests", reason="outbox_error"):
                 await asyncio.sleep(0.01)
+
+
+async def test_what_was_refused_or_skipped_is_not_called_lost_though_its_count_could_not_be_written(
+    start_relay: StartRelay, http: aiohttp.ClientSession
+) -> None:
+    with capture_logs() as logs:
+        async with start_relay(outbox={"url": "sqlite:////proc/no/such/outbox.db"}) as relay:
+            await identify(http, relay, "ada")
+            await identify(http, relay, " ")
+
+    assert [line["lost"] for line in logs if line["event"] == "relay.stopped"] == [0]
 
 
 async def test_an_outbox_that_is_required_and_broken_stops_the_start(start_relay: StartRelay) -> None:

@@ -69,6 +69,9 @@ class Outbox(Protocol):
     async def lanes(self) -> list[LaneLevel]:
         """Every lane that holds waiting events."""
 
+    async def installation(self) -> str:
+        """Which storage this is: made up with it, and kept with what it holds."""
+
     async def books(self) -> dict[str, Book]:
         """The totals by environment name."""
 

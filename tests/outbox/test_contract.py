@@ -272,6 +272,12 @@ async def test_books_are_kept_by_environment(outbox: Outbox) -> None:
     }
 
 
+async def test_every_storage_has_an_installation_of_its_own(backend: str, tmp_path: Path, outbox: Outbox) -> None:
+    (tmp_path / "other").mkdir()
+    async with opened(make_outbox(backend, tmp_path / "other")) as other:
+        assert await outbox.installation() == await outbox.installation() != await other.installation()
+
+
 async def test_lanes_tell_how_many_wait_and_since_when(outbox: Outbox) -> None:
     await outbox.put([event(NOON), event(NOON - 5), event(NOON - 2), event(lane=OTHER_LANE)], [], {})
     lease = await claim(outbox, limit=1)
