@@ -97,7 +97,7 @@ async def one_round(outbox: Outbox, source: Source, watch: Stopwatch) -> None:
     settlement = Settlement(ack=frozenset(one.id for one in lease.claims))
     await watch.time("settle", outbox.settle(lease.token, settlement, now=now))
     await watch.time("books", outbox.books())
-    await watch.time("lanes", outbox.lanes())
+    await watch.time("levels", outbox.levels())
     await watch.time("usage", outbox.usage())
 
 

@@ -172,7 +172,7 @@ class Relay:
         parts = self._parts
         waiting, lost = 0, parts.capture.in_hand.total()
         with suppress(OutboxError):
-            waiting = sum(level.events for level in await parts.outbox.lanes())
+            waiting = sum(level.events for level in await parts.outbox.levels())
         if parts.config.outbox.dies_with_process:
             waiting, lost = 0, lost + waiting
         log.info("relay.stopped", delivered=parts.sender.delivered, kept=waiting, lost=lost)

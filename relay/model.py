@@ -164,20 +164,24 @@ class Ready:
     events: int
     # Their bodies' bytes.
     size: int
-    # captured_at of the oldest of them; None where there is none.
+    # Since when the one that waits longest does; None where there is none.
     oldest: float | None
     # When the next event that is not due yet becomes due; None where there is none.
     next_due: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class LaneLevel:
-    """How full one lane is, claimed events too."""
+class Level:
+    """What waits in one lane for one environment, claimed events too."""
 
     lane: Lane
+    # The environment's name in the YAML when they were captured.
+    environment: str
     events: int
-    # captured_at of its oldest event.
-    oldest: float | None
+    # Their bodies' bytes.
+    size: int
+    # Since when the one that waits longest does: when it was captured, or when it was replayed.
+    oldest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +197,17 @@ class Book:
     """The totals of one environment since the outbox was made. They balance:
 
     captured = skipped + refused + superseded + dropped + delivered + dead_letters + waiting
+
+    What has reasons is counted by them.
     """
 
     captured: int = 0
     superseded: int = 0
     delivered: int = 0
-    # Dead letters stored now, and events waiting now (claimed ones too).
-    dead_letters: int = 0
+    # Events waiting now, claimed ones too.
     waiting: int = 0
+    # Dead letters stored now.
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)

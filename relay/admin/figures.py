@@ -38,14 +38,14 @@ class Figures:
             books = await self._outbox.books()
             self._compare(books)
         usage = await self._outbox.usage()
-        lanes = await self._outbox.lanes()
+        levels = await self._outbox.levels()
         self._metrics.outbox_bytes.set(usage.size)
         self._metrics.outbox_capacity.set(usage.capacity)
-        oldest = min((lane.oldest for lane in lanes if lane.oldest is not None), default=None)
+        oldest = min((level.oldest for level in levels), default=None)
         self._metrics.outbox_oldest.set(0 if oldest is None else max(0.0, self._clock.wall() - oldest))
         for environment, book in books.items():
             self._metrics.outbox_events.labels(environment).set(book.waiting)
-            self._metrics.dead_letters.labels(environment).set(book.dead_letters)
+            self._metrics.dead_letters.labels(environment).set(sum(book.dead_letters.values()))
             if self._last is not None:
                 self._count(environment, book, self._last.get(environment, Book()))
         self._last = books
@@ -69,6 +69,5 @@ class Figures:
 
 def outcomes(book: Book) -> int:
     """How many captured answers the book knows the fate of."""
-    parts = (book.skipped, book.refused, book.dropped)
-    kept = book.superseded + book.delivered + book.dead_letters + book.waiting
-    return kept + sum(sum(part.values()) for part in parts)
+    parts = (book.skipped, book.refused, book.dropped, book.dead_letters)
+    return book.superseded + book.delivered + book.waiting + sum(sum(part.values()) for part in parts)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from relay.model import Book, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement, Usage
+from relay.model import Book, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
 
 # (environment, "skipped" | "refused", reason) → how many, since they were last handed over.
 Tally = Mapping[tuple[str, str, str], int]
@@ -60,14 +60,14 @@ class Outbox(Protocol):
         """
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
-        """Dead-letter as "expired" what was captured before *expired_before* and is not leased.
+        """Dead-letter as "expired" what waits since before *expired_before* and is not leased.
 
         Drop dead letters made before *forget_before* ("dead_letter_expired"). Works in slices, each of them all
         or nothing, so that others get their turn. Returns how many expired, by environment.
         """
 
-    async def lanes(self) -> list[LaneLevel]:
-        """Every lane that holds waiting events."""
+    async def levels(self) -> list[Level]:
+        """What waits, by lane and environment; flat in cost however much does."""
 
     async def books(self) -> dict[str, Book]:
         """The totals by environment name."""

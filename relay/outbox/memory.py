@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 
 from relay.errors import OutboxFull
-from relay.model import Book, Cause, Claim, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement, Usage
+from relay.model import Book, Cause, Claim, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import Total, compile_books, take
@@ -25,6 +25,8 @@ EXPIRED = Cause("expired")
 class _Waiting:
     number: int
     event: Event
+    # Seconds since 1970, like *due*: when it was captured, or replayed.
+    since: float
     due: float
     attempts: int = 0
     token: str | None = None
@@ -37,12 +39,12 @@ class _Dead:
 
 
 @dataclass(slots=True)
-class _Queue:
-    """The waiting events of one lane by due time and by age."""
+class _Level:
+    """The waiting events of one lane and environment."""
 
-    by_due: Order = field(default_factory=Order)
     by_age: Order = field(default_factory=Order)
     events: int = 0
+    size: int = 0
 
 
 class MemoryOutbox:
@@ -54,7 +56,8 @@ class MemoryOutbox:
         self._number = 0
         self._keys: set[str] = set()
         self._waiting: dict[int, _Waiting] = {}
-        self._queues: defaultdict[Lane, _Queue] = defaultdict(_Queue)
+        self._by_due: defaultdict[Lane, Order] = defaultdict(Order)
+        self._levels: defaultdict[tuple[Lane, str], _Level] = defaultdict(_Level)
         self._leases: defaultdict[str, set[int]] = defaultdict(set)
         self._dead: dict[int, _Dead] = {}
         self._dead_by_time = Order()
@@ -93,13 +96,16 @@ class MemoryOutbox:
             )
 
     def _put_event(self, event: Event) -> None:
-        if not self._store(event):
-            return
-        waiting = self._waiting[self._number] = _Waiting(self._number, event, event.captured_at)
-        queue = self._queues[event.lane]
-        queue.by_due.add(waiting.due, waiting.number)
-        queue.by_age.add(event.captured_at, waiting.number)
-        queue.events += 1
+        if self._store(event):
+            self._start_waiting(self._number, event, event.captured_at)
+
+    def _start_waiting(self, number: int, event: Event, since: float) -> None:
+        self._waiting[number] = _Waiting(number, event, since, due=since)
+        self._by_due[event.lane].add(since, number)
+        level = self._levels[event.lane, event.environment]
+        level.by_age.add(since, number)
+        level.events += 1
+        level.size += len(event.body)
         self._post(event.environment, "waiting", 1)
 
     def _put_dead_letter(self, letter: DeadLetter) -> None:
@@ -125,9 +131,9 @@ class MemoryOutbox:
     async def peek(self, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
         """Look without a lease."""
         ready = self._take(lane, limit, max_bytes, now)
-        next_due = next((due for due, _ in self._queues[lane].by_due.after(now) if due <= now + AHEAD_SECONDS), None)
+        next_due = next((due for due, _ in self._by_due[lane].after(now) if due <= now + AHEAD_SECONDS), None)
         size = sum(len(waiting.event.body) for waiting in ready)
-        return Ready(len(ready), size, min((waiting.event.captured_at for waiting in ready), default=None), next_due)
+        return Ready(len(ready), size, min((waiting.since for waiting in ready), default=None), next_due)
 
     async def claim(self, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
         """Lease under a new token."""
@@ -138,7 +144,7 @@ class MemoryOutbox:
         return Lease(token, tuple(Claim(waiting.number, waiting.event, waiting.attempts) for waiting in taken))
 
     def _take(self, lane: Lane, limit: int, max_bytes: int, now: float) -> list[_Waiting]:
-        queue = self._queues[lane].by_due
+        queue = self._by_due[lane]
         due = chain(queue.up_to(now), queue.after(now + AHEAD_SECONDS))
         waiting = (self._waiting[number] for _, number in due)
         return take(waiting, lambda one: len(one.event.body), limit=limit, max_bytes=max_bytes)
@@ -152,7 +158,7 @@ class MemoryOutbox:
             self._leases[token].add(waiting.number)
 
     def _move(self, waiting: _Waiting, due: float) -> None:
-        queue = self._queues[waiting.event.lane].by_due
+        queue = self._by_due[waiting.event.lane]
         queue.remove(waiting.due, waiting.number)
         waiting.due = due
         queue.add(due, waiting.number)
@@ -209,10 +215,11 @@ class MemoryOutbox:
         event = waiting.event
         self._let_go(waiting)
         del self._waiting[waiting.number]
-        queue = self._queues[event.lane]
-        queue.by_due.remove(waiting.due, waiting.number)
-        queue.by_age.remove(event.captured_at, waiting.number)
-        queue.events -= 1
+        self._by_due[event.lane].remove(waiting.due, waiting.number)
+        level = self._levels[event.lane, event.environment]
+        level.by_age.remove(waiting.since, waiting.number)
+        level.events -= 1
+        level.size -= len(event.body)
         self._post(event.environment, "waiting", -1)
 
     def _delete(self, event: Event) -> None:
@@ -225,7 +232,7 @@ class MemoryOutbox:
         self._dead[number] = _Dead(letter, made_at)
         self._dead_by_time.add(made_at, number)
         self._dead_size += _size(letter.event)
-        self._post(letter.event.environment, "dead_letters", 1)
+        self._post(letter.event.environment, "dead_letters", 1, letter.cause.reason)
 
     def _trim_dead_letters(self) -> None:
         while self._dead_size > self._dead_letter_bytes:
@@ -238,7 +245,7 @@ class MemoryOutbox:
         self._dead_by_time.remove(dead.made_at, number)
         self._dead_size -= _size(event)
         self._delete(event)
-        self._post(event.environment, "dead_letters", -1)
+        self._post(event.environment, "dead_letters", -1, dead.letter.cause.reason)
         self._post(event.environment, "dropped", 1, reason)
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
@@ -256,8 +263,8 @@ class MemoryOutbox:
         return total
 
     def _old(self, moment: float, now: float) -> Iterator[_Waiting]:
-        for queue in self._queues.values():
-            for _, number in takewhile(lambda entry: entry[0] < moment, queue.by_age):
+        for level in self._levels.values():
+            for _, number in takewhile(lambda entry: entry[0] < moment, level.by_age):
                 if not _is_leased(self._waiting[number], now):
                     yield self._waiting[number]
 
@@ -266,12 +273,12 @@ class MemoryOutbox:
 
     # Reading.
 
-    async def lanes(self) -> list[LaneLevel]:
-        """Read the lanes' own counts."""
+    async def levels(self) -> list[Level]:
+        """Read the counts that are kept, and the first of each by age."""
         return [
-            LaneLevel(lane, queue.events, next(captured_at for captured_at, _ in queue.by_age))
-            for lane, queue in self._queues.items()
-            if queue.events
+            Level(lane, environment, level.events, level.size, oldest=next(since for since, _ in level.by_age))
+            for (lane, environment), level in self._levels.items()
+            if level.events
         ]
 
     async def books(self) -> dict[str, Book]:

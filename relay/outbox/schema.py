@@ -71,6 +71,38 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (environment, book, reason)
     ) WITHOUT ROWID;
     """,
+    """
+    -- What waits, counted by lane and environment, claimed ones too.
+    CREATE TABLE levels (
+        lane INTEGER NOT NULL,
+        environment TEXT NOT NULL,
+        events INTEGER NOT NULL,
+        size INTEGER NOT NULL, -- their bodies' bytes
+        PRIMARY KEY (lane, environment)
+    ) WITHOUT ROWID;
+    INSERT INTO levels SELECT lane, environment, count(*), sum(size) FROM waiting GROUP BY lane, environment;
+
+    -- Lanes no longer count. SQLite drops columns since 3.35 only.
+    ALTER TABLE lanes RENAME TO counting_lanes;
+    CREATE TABLE lanes (
+        id INTEGER PRIMARY KEY,
+        url TEXT NOT NULL,
+        app_id TEXT NOT NULL,
+        UNIQUE (url, app_id)
+    );
+    INSERT INTO lanes SELECT id, url, app_id FROM counting_lanes;
+    DROP TABLE counting_lanes;
+
+    -- An event waits since it was captured, or since it was replayed.
+    ALTER TABLE waiting RENAME COLUMN captured_at TO since;
+    DROP INDEX waiting_by_age;
+    CREATE INDEX waiting_by_age ON waiting (lane, environment, since);
+
+    -- Dead letters are counted by reason.
+    DELETE FROM books WHERE book = 'dead_letters';
+    INSERT INTO books SELECT environment, 'dead_letters', reason, count(*) FROM dead_letters
+        GROUP BY environment, reason;
+    """,
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from relay.model import Book, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement, Usage
+from relay.model import Book, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
 from relay.outbox import Tally, statements, tables
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.files import make_folder, open_as_guest, open_owned
@@ -93,9 +93,9 @@ class SqliteOutbox:
             pass
         return total
 
-    async def lanes(self) -> list[LaneLevel]:
-        """Read the lanes' own counts."""
-        return await self._reader.run(statements.lane_levels, Transaction.READ)
+    async def levels(self) -> list[Level]:
+        """Read the counts that are kept, and the first of each by age."""
+        return await self._reader.run(tables.levels, Transaction.READ)
 
     async def books(self) -> dict[str, Book]:
         """Read the totals."""

@@ -7,18 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from relay.errors import OutboxFull
-from relay.model import Cause, Claim, DeadLetter, Event, Lane, LaneLevel, Lease, Ready, Settlement
+from relay.model import Cause, Claim, DeadLetter, Event, Lane, Lease, Ready, Settlement
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.bookkeeping import Total, take
 from relay.outbox.tables import (
+    Letter,
     Place,
     bury,
     delete_events,
     drop_dead_letters,
-    fill_lane,
     insert_events,
     known_lane,
     post,
+    start_waiting,
     stop_waiting,
     storage_in_use,
     trim_dead_letters,
@@ -62,16 +63,13 @@ def _require_room(database: sqlite3.Connection, max_bytes: int) -> None:
 def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:
     first = insert_events(database, events)
     database.execute(
-        "INSERT INTO waiting (id, lane, environment, captured_at, size, due)"
+        "INSERT INTO waiting (id, lane, environment, since, size, due)"
         " SELECT id, lane, environment, captured_at, length(body), captured_at FROM events WHERE id >= ?",
         (first,),
     )
-    counts = database.execute(
-        "SELECT environment, lane, count(*) FROM waiting WHERE id >= ? GROUP BY environment, lane", (first,)
-    ).fetchall()
-    for environment, lane, count in counts:
-        fill_lane(database, lane, count)
-        post(database, {(environment, book, ""): count for book in ("captured", "waiting")})
+    rows = database.execute("SELECT environment, lane, size FROM waiting WHERE id >= ?", (first,))
+    put = start_waiting(database, (Place(*row) for row in rows))
+    post(database, {(environment, "captured", ""): count for environment, count in put.items()})
 
 
 def _put_dead_letters(database: sqlite3.Connection, letters: Sequence[DeadLetter], dead_letter_bytes: int) -> None:
@@ -89,7 +87,7 @@ _DUE = (
     "SELECT {columns} FROM waiting AS w INDEXED BY waiting_by_due {events}"
     " WHERE w.lane = ? AND w.due {since} ? ORDER BY w.due, w.id LIMIT ?"
 )
-_READY = {"columns": "w.size, w.captured_at", "events": ""}
+_READY = {"columns": "w.size, w.since", "events": ""}
 _CLAIM = {
     "columns": "w.size, w.id, w.attempts, e.key, e.environment, e.identity, e.captured_at, e.body",
     # CROSS JOIN: in this order, whatever the planner thinks of the tables (sqlite.org/optoverview.html#crossjoin).
@@ -118,9 +116,7 @@ def peek(database: sqlite3.Connection, lane: Lane, *, limit: int, max_bytes: int
         "SELECT min(due) FROM waiting WHERE lane = ? AND due > ? AND due <= ?",
         (known_lane(database, lane), now, now + AHEAD_SECONDS),
     ).fetchone()
-    return Ready(
-        len(rows), sum(map(_size, rows)), min((captured_at for _, captured_at in rows), default=None), next_due
-    )
+    return Ready(len(rows), sum(map(_size, rows)), min((since for _, since in rows), default=None), next_due)
 
 
 def claim(database: sqlite3.Connection, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
@@ -150,8 +146,8 @@ def settle(
     database: sqlite3.Connection, token: str, settlement: Settlement, *, now: float, dead_letter_bytes: int
 ) -> frozenset[int]:
     """Carry it out for what the token still holds; return the ids of that."""
-    rows = database.execute("SELECT id, environment, lane FROM waiting WHERE token = ?", (token,))
-    held = {number: (environment, lane) for number, environment, lane in rows}
+    rows = database.execute("SELECT id, environment, lane, size FROM waiting WHERE token = ?", (token,))
+    held = {number: Place(*place) for number, *place in rows}
     acked = {number: held.pop(number) for number in held.keys() & settlement.ack}
     died = {number: held.pop(number) for number in held.keys() & settlement.dead_letter.keys()}
     _acknowledge(database, acked)
@@ -187,37 +183,27 @@ def _let_go(database: sqlite3.Connection, numbers: set[int], due: Mapping[int, f
 
 
 def expire(database: sqlite3.Connection, *, before: float, now: float, dead_letter_bytes: int) -> Counter[str]:
-    """Dead-letter a slice of what was captured before *before* and is not leased; return how many by environment."""
-    lanes = database.execute("SELECT id FROM lanes WHERE events > 0").fetchall()
+    """Dead-letter a slice of what waits since before *before* and is not leased; return how many by environment."""
+    levels = database.execute("SELECT lane, environment FROM levels WHERE events > 0").fetchall()
     places: dict[int, Place] = {}
-    for (lane,) in lanes:
+    for lane, environment in levels:
         rows = database.execute(
-            "SELECT id, environment FROM waiting INDEXED BY waiting_by_age WHERE lane = ? AND captured_at < ?"
-            " AND NOT (token IS NOT NULL AND due > ? AND due <= ?) ORDER BY captured_at LIMIT ?",
-            (lane, before, now, now + AHEAD_SECONDS, SLICE - len(places)),
+            "SELECT id, size FROM waiting INDEXED BY waiting_by_age WHERE lane = ? AND environment = ? AND since < ?"
+            " AND NOT (token IS NOT NULL AND due > ? AND due <= ?) ORDER BY since LIMIT ?",
+            (lane, environment, before, now, now + AHEAD_SECONDS, SLICE - len(places)),
         )
-        places |= {number: (environment, lane) for number, environment in rows}
+        places |= {number: Place(environment, lane, size) for number, size in rows}
     _dead_letter(database, places, dict.fromkeys(places, EXPIRED), now)
     trim_dead_letters(database, dead_letter_bytes)
-    return Counter(environment for environment, _ in places.values())
+    return Counter(place.environment for place in places.values())
 
 
 def forget(database: sqlite3.Connection, *, before: float) -> int:
     """Drop a slice of the dead letters made before *before*; return how many, 0 at the end."""
     rows = database.execute(
-        "SELECT id, environment, size FROM dead_letters WHERE made_at < ? ORDER BY made_at, id LIMIT ?", (before, SLICE)
-    ).fetchall()
-    drop_dead_letters(database, rows, "dead_letter_expired")
-    return len(rows)
-
-
-# Reading.
-
-
-def lane_levels(database: sqlite3.Connection) -> list[LaneLevel]:
-    """Every lane that holds waiting events."""
-    rows = database.execute(
-        "SELECT url, app_id, events, (SELECT min(captured_at) FROM waiting WHERE lane = lanes.id)"
-        " FROM lanes WHERE events > 0 ORDER BY id"
+        "SELECT id, environment, reason, size FROM dead_letters WHERE made_at < ? ORDER BY made_at, id LIMIT ?",
+        (before, SLICE),
     )
-    return [LaneLevel(Lane(url, app_id), events, oldest) for url, app_id, events, oldest in rows]
+    letters = [Letter(*row) for row in rows]
+    drop_dead_letters(database, letters, "dead_letter_expired")
+    return len(letters)

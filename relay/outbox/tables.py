@@ -3,12 +3,31 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from relay.model import Book, Cause, Event, Lane
+from relay.model import Book, Cause, Event, Lane, Level
 from relay.outbox.bookkeeping import Total, compile_books
 
-# Where a waiting event counts: its environment's name and its lane's number.
-Place = tuple[str, int]
+
+class Place(NamedTuple):
+    """Where a waiting event counts."""
+
+    environment: str
+    # The lane's number.
+    lane: int
+    # Its body's bytes.
+    size: int
+
+
+class Letter(NamedTuple):
+    """A dead letter, as far as it counts."""
+
+    number: int
+    environment: str
+    reason: str
+    # What it takes of the dead letters' share, in bytes.
+    size: int
+
 
 # About what a dead letter takes beside its texts: its rows in two tables and their indexes, measured with small bodies.
 ROW_BYTES = 150
@@ -49,9 +68,37 @@ def known_lane(database: sqlite3.Connection, lane: Lane) -> int | None:
     return None if row is None else int(row[0])
 
 
-def fill_lane(database: sqlite3.Connection, lane: int, count: int) -> None:
-    """Count *count* more waiting events of a lane."""
-    database.execute("UPDATE lanes SET events = events + ? WHERE id = ?", (count, lane))
+def levels(database: sqlite3.Connection) -> list[Level]:
+    """What waits, by lane and environment."""
+    rows = database.execute(
+        "SELECT url, app_id, environment, events, size,"
+        " (SELECT min(since) FROM waiting AS w WHERE w.lane = levels.lane AND w.environment = levels.environment)"
+        " FROM levels JOIN lanes ON lanes.id = levels.lane WHERE events > 0"
+    )
+    return [Level(Lane(url, app_id), *level) for url, app_id, *level in rows]
+
+
+def start_waiting(database: sqlite3.Connection, places: Iterable[Place]) -> Counter[str]:
+    """Count events that wait from now on; return how many of each environment."""
+    return _count_waiting(database, places, 1)
+
+
+def _count_waiting(database: sqlite3.Connection, places: Iterable[Place], sign: int) -> Counter[str]:
+    events: Counter[tuple[int, str]] = Counter()
+    sizes: Counter[tuple[int, str]] = Counter()
+    for environment, lane, size in places:
+        events[lane, environment] += 1
+        sizes[lane, environment] += size
+    database.executemany(
+        "INSERT INTO levels VALUES (?, ?, ?, ?) ON CONFLICT (lane, environment)"
+        " DO UPDATE SET events = events + excluded.events, size = size + excluded.size",
+        ((*level, sign * count, sign * sizes[level]) for level, count in events.items()),
+    )
+    counts: Counter[str] = Counter()
+    for (_, environment), count in events.items():
+        counts[environment] += count
+    post(database, {(environment, "waiting", ""): sign * count for environment, count in counts.items()})
+    return counts
 
 
 def _number_lane(database: sqlite3.Connection, lane: Lane) -> int:
@@ -87,11 +134,7 @@ def delete_events(database: sqlite3.Connection, numbers: Iterable[int]) -> None:
 def stop_waiting(database: sqlite3.Connection, places: Mapping[int, Place]) -> Counter[str]:
     """Take events out of their lanes; return how many of each environment. They are still stored."""
     database.executemany("DELETE FROM waiting WHERE id = ?", ((number,) for number in places))
-    for lane, count in Counter(lane for _, lane in places.values()).items():
-        fill_lane(database, lane, -count)
-    stopped = Counter(environment for environment, _ in places.values())
-    post(database, {(environment, "waiting", ""): -count for environment, count in stopped.items()})
-    return stopped
+    return _count_waiting(database, places.values(), -1)
 
 
 # Dead letters.
@@ -99,7 +142,7 @@ def stop_waiting(database: sqlite3.Connection, places: Mapping[int, Place]) -> C
 
 def bury(database: sqlite3.Connection, causes: Mapping[int, Cause], made_at: float) -> Counter[str]:
     """Make dead letters of stored events by number, those that are stored; return how many of each environment."""
-    made: Counter[str] = Counter()
+    made: Counter[tuple[str, str]] = Counter()
     total = 0
     for number, cause in causes.items():
         row = database.execute(
@@ -111,11 +154,11 @@ def bury(database: sqlite3.Connection, causes: Mapping[int, Cause], made_at: flo
         size = row[1] + len(detail) + ROW_BYTES
         letter = (number, environment, made_at, cause.reason, detail, size)
         database.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)", letter)
-        made[environment] += 1
+        made[environment, cause.reason] += 1
         total += size
     _weigh_dead_letters(database, total)
-    post(database, {(environment, "dead_letters", ""): count for environment, count in made.items()})
-    return made
+    post(database, {(environment, "dead_letters", reason): count for (environment, reason), count in made.items()})
+    return Counter(environment for environment, _ in made.elements())
 
 
 def trim_dead_letters(database: sqlite3.Connection, dead_letter_bytes: int) -> None:
@@ -124,23 +167,29 @@ def trim_dead_letters(database: sqlite3.Connection, dead_letter_bytes: int) -> N
     excess = used - dead_letter_bytes
     if excess <= 0:
         return
-    dropped: list[tuple[int, str, int]] = []
-    for row in database.execute("SELECT id, environment, size FROM dead_letters ORDER BY made_at, id"):
-        dropped.append(row)
-        excess -= row[2]
+    dropped: list[Letter] = []
+    for row in database.execute("SELECT id, environment, reason, size FROM dead_letters ORDER BY made_at, id"):
+        dropped.append(letter := Letter(*row))
+        excess -= letter.size
         if excess <= 0:
             break
     drop_dead_letters(database, dropped, "dead_letters_full")
 
 
-def drop_dead_letters(database: sqlite3.Connection, letters: Sequence[tuple[int, str, int]], reason: str) -> None:
-    """Drop *letters*, each given as (number, environment, size), and count them under *reason*."""
-    numbers = [number for number, _, _ in letters]
-    database.executemany("DELETE FROM dead_letters WHERE id = ?", ((number,) for number in numbers))
-    delete_events(database, numbers)
-    _weigh_dead_letters(database, -sum(size for _, _, size in letters))
-    for environment, count in Counter(environment for _, environment, _ in letters).items():
-        post(database, {(environment, "dead_letters", ""): -count, (environment, "dropped", reason): count})
+def drop_dead_letters(database: sqlite3.Connection, letters: Sequence[Letter], reason: str) -> None:
+    """Drop *letters* and count them under *reason*."""
+    take_dead_letters(database, letters)
+    delete_events(database, [letter.number for letter in letters])
+    dropped = Counter(letter.environment for letter in letters)
+    post(database, {(environment, "dropped", reason): count for environment, count in dropped.items()})
+
+
+def take_dead_letters(database: sqlite3.Connection, letters: Sequence[Letter]) -> None:
+    """Let *letters* be none any more. Their events are still stored."""
+    database.executemany("DELETE FROM dead_letters WHERE id = ?", ((letter.number,) for letter in letters))
+    _weigh_dead_letters(database, -sum(letter.size for letter in letters))
+    taken = Counter((letter.environment, letter.reason) for letter in letters)
+    post(database, {(environment, "dead_letters", reason): -count for (environment, reason), count in taken.items()})
 
 
 def _weigh_dead_letters(database: sqlite3.Connection, size: int) -> None:

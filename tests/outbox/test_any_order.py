@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from relay.model import Book, Cause, DeadLetter, Event, Lane, Lease, Settlement
+from relay.model import Book, Cause, DeadLetter, Event, Lane, Lease, Level, Settlement
 from relay.outbox import AHEAD_SECONDS
 from tests.outbox.boxes import LANE, NOON, OTHER_LANE, make_outbox
 
@@ -42,6 +42,7 @@ class Stored:
     attempts: int = 0
     token: str | None = None
     died_at: float | None = None
+    reason: str = ""
 
     def is_due(self, now: float) -> bool:
         return self.due <= now or self.due > now + AHEAD_SECONDS
@@ -55,10 +56,10 @@ class Model:
         self.totals: Counter[tuple[str, str, str]] = Counter()
         self.number = 0
 
-    def store(self, event: Event, died_at: float | None = None) -> None:
+    def store(self, event: Event, died_at: float | None = None, reason: str = "") -> None:
         if event.key not in self.stored:
             self.number += 1
-            self.stored[event.key] = Stored(event, self.number, event.captured_at, died_at=died_at)
+            self.stored[event.key] = Stored(event, self.number, event.captured_at, died_at=died_at, reason=reason)
             self.totals[event.environment, "captured", ""] += 1
 
     def waiting(self, lane: Lane) -> list[Stored]:
@@ -93,8 +94,8 @@ class Model:
         return Book(
             captured=self.totals[name, "captured", ""],
             delivered=self.totals[name, "delivered", ""],
-            dead_letters=sum(one.died_at is not None for one in mine),
             waiting=sum(one.died_at is None for one in mine),
+            dead_letters=Counter(one.reason for one in mine if one.died_at is not None),
             skipped=by_reason("skipped"),
             refused=by_reason("refused"),
             dropped=by_reason("dropped"),
@@ -126,7 +127,7 @@ class AnyOrder(RuleBasedStateMachine):
         for event in events:
             self.model.store(event)
         for event in dead:
-            self.model.store(event, died_at=event.captured_at)
+            self.model.store(event, died_at=event.captured_at, reason=CAUSE.reason)
 
     @rule(environment=environments, book=st.sampled_from(["skipped", "refused"]), count=st.integers(1, 5))
     def tally(self, environment: str, book: str, count: int) -> None:
@@ -182,7 +183,7 @@ class AnyOrder(RuleBasedStateMachine):
             case "ack":
                 self.model.drop(one, "delivered")
             case "dead_letter":
-                self.model.change(one, died_at=now)
+                self.model.change(one, died_at=now, reason=CAUSE.reason)
             case _:
                 self.model.change(one, due=due, token=None, attempts=one.attempts + (fate == "retry"))
 
@@ -194,7 +195,7 @@ class AnyOrder(RuleBasedStateMachine):
         old = [one for one in waiting if one.event.captured_at < expired_before]
         expired = [one for one in old if one.token is None or one.is_due(now)]
         for one in expired:
-            self.model.change(one, died_at=now)
+            self.model.change(one, died_at=now, reason="expired")
         assert swept.total() == len(expired)
         for one in list(self.model.stored.values()):
             if one.died_at is not None and one.died_at < forget_before:
@@ -204,16 +205,21 @@ class AnyOrder(RuleBasedStateMachine):
     def books_are_true_and_balance(self) -> None:
         for name, book in self.runner.run(self.outbox.books()).items():
             assert book == self.model.book(name)
-            reasons = (*book.skipped.values(), *book.refused.values(), *book.dropped.values())
-            assert book.captured == sum(reasons) + book.delivered + book.dead_letters + book.waiting
+            reasons = (book.skipped, book.refused, book.dropped, book.dead_letters)
+            counted = sum(sum(counts.values()) for counts in reasons)
+            assert book.captured == counted + book.delivered + book.waiting
 
     @invariant()
-    def lanes_are_true(self) -> None:
-        levels = {level.lane: (level.events, level.oldest) for level in self.runner.run(self.outbox.lanes())}
+    def levels_are_true(self) -> None:
+        levels = {(level.lane, level.environment): level for level in self.runner.run(self.outbox.levels())}
 
-        waiting = {lane: self.model.waiting(lane) for lane in (LANE, OTHER_LANE)}
+        waiting: defaultdict[tuple[Lane, str], list[Event]] = defaultdict(list)
+        for one in self.model.stored.values():
+            if one.died_at is None:
+                waiting[one.event.lane, one.event.environment].append(one.event)
         assert levels == {
-            lane: (len(found), min(one.event.captured_at for one in found)) for lane, found in waiting.items() if found
+            place: Level(*place, len(found), sum(len(one.body) for one in found), min(one.captured_at for one in found))
+            for place, found in waiting.items()
         }
 
 

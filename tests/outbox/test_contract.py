@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import OutboxFull
-from relay.model import Book, LaneLevel, Ready, Settlement
+from relay.model import Book, Cause, Level, Ready, Settlement
 from relay.outbox import AHEAD_SECONDS, Outbox
 from tests.outbox.boxes import (
     ANY,
@@ -44,7 +44,11 @@ async def test_captured_is_the_sum_of_events_dead_letters_and_tally(outbox: Outb
     await outbox.put([], [], {("production", "skipped", "not_flags"): 1})
 
     assert await book(outbox) == Book(
-        captured=11, dead_letters=1, waiting=2, skipped={"not_flags": 4}, refused={"memory": 4}
+        captured=11,
+        waiting=2,
+        dead_letters={"identity_too_long": 1},
+        skipped={"not_flags": 4},
+        refused={"memory": 4},
     )
 
 
@@ -65,7 +69,7 @@ async def test_a_key_that_is_dead_is_left_as_it_is_and_not_counted_again(outbox:
 
     await outbox.put([letter.event], [letter], {})
 
-    assert await book(outbox) == Book(captured=1, dead_letters=1)
+    assert await book(outbox) == Book(captured=1, dead_letters={"identity_too_long": 1})
     assert taken(await claim(outbox)) == []
 
 
@@ -272,22 +276,38 @@ async def test_books_are_kept_by_environment(outbox: Outbox) -> None:
     }
 
 
-async def test_lanes_tell_how_many_wait_and_since_when(outbox: Outbox) -> None:
-    await outbox.put([event(NOON), event(NOON - 5), event(NOON - 2), event(lane=OTHER_LANE)], [], {})
+async def test_levels_tell_what_waits_and_since_when_by_lane_and_environment(outbox: Outbox) -> None:
+    put = [event(NOON, size=1), event(NOON - 5, size=20), event(NOON - 2, size=300)]
+    others = [event(environment="staging"), event(lane=OTHER_LANE)]
+    await outbox.put([*put, *others], [], {})
     lease = await claim(outbox, limit=1)
-    assert {level.lane: level for level in await outbox.lanes()} == {
-        LANE: LaneLevel(LANE, 3, NOON - 5),
-        OTHER_LANE: LaneLevel(OTHER_LANE, 1, NOON),
+    assert set(await outbox.levels()) == {
+        Level(LANE, "production", 3, 321, NOON - 5),
+        Level(LANE, "staging", 1, 100, NOON),
+        Level(OTHER_LANE, "production", 1, 100, NOON),
     }
 
     await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
 
-    assert LaneLevel(LANE, 2, NOON - 2) in await outbox.lanes()
+    assert Level(LANE, "production", 2, 301, NOON - 2) in await outbox.levels()
 
 
-async def test_a_lane_that_was_emptied_is_not_told(outbox: Outbox) -> None:
+async def test_a_level_that_was_emptied_is_not_told(outbox: Outbox) -> None:
     await outbox.put(events(1), [], {})
     lease = await claim(outbox)
     await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
 
-    assert await outbox.lanes() == []
+    assert await outbox.levels() == []
+
+
+async def test_dead_letters_are_counted_by_reason(outbox: Outbox) -> None:
+    await outbox.put(events(2), [dead_letter(), dead_letter()], {})
+    first, second = ids(lease := await claim(outbox))
+    causes = {first: Cause("refused_by_heap", "one"), second: Cause("refused_by_heap", "two")}
+    await outbox.settle(lease.token, Settlement(dead_letter=causes), now=NOON)
+
+    assert (await book(outbox)).dead_letters == {"identity_too_long": 2, "refused_by_heap": 2}
+
+    await outbox.sweep(expired_before=NOON - 1, forget_before=NOON + 1, now=NOON)
+
+    assert (await book(outbox)).dead_letters == {}

@@ -283,7 +283,7 @@ async def test_status_never_waits_for_a_commit(tmp_path: Path) -> None:
 
         async with asyncio.timeout(1):
             await outbox.books()
-            await outbox.lanes()
+            await outbox.levels()
             await outbox.usage()
             await outbox.peek(LANE, limit=1, max_bytes=1, now=NOON)
 

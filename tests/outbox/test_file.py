@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import OutboxError, OutboxInUse
-from relay.model import Book
+from relay.model import Book, Lane, Level
 from relay.outbox.schema import MIGRATIONS, migrate, recognise
 from relay.outbox.sqlite import SqliteOutbox
 from tests.lacking import lacking
@@ -168,7 +168,7 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Pat
 
     for guest in (False, True):
         said = await refusal(path, guest=guest)
-        assert re.search(r"outbox\.db was written by a newer relay \(its version is 2, this relay knows 1\)", said)
+        assert re.search(r"outbox\.db was written by a newer relay \(its version is 3, this relay knows 2\)", said)
 
     assert path.read_bytes() == before
 
@@ -183,6 +183,49 @@ async def test_a_file_of_an_older_version_is_migrated_with_what_it_holds(tmp_pat
 
         assert recognise(database) == len(MIGRATIONS) + 1
         assert database.execute("SELECT mood FROM events").fetchall() == [("calm",), ("calm",)]
+
+
+VERSION_1 = """
+INSERT INTO lanes VALUES (7, 'https://heapanalytics.com', '1111111111', 3), (8, 'https://heapanalytics.com', '2', 1);
+INSERT INTO events VALUES
+    (1, '1', 'production', 7, 'ada', 1800000000.0, X'7B7D'),
+    (2, '2', 'production', 7, 'bob', 1799999999.0, X'7B207D'),
+    (3, '3', 'staging', 7, 'ada', 1800000000.0, X'7B7D'),
+    (4, '4', 'production', 8, 'ada', 1800000000.0, X'7B7D'),
+    (5, '5', 'production', 7, 'ada', 1800000000.0, X'7B7D'),
+    (6, '6', 'production', 7, 'ada', 1800000000.0, X'7B7D');
+INSERT INTO waiting SELECT id, lane, environment, captured_at, length(body), id, captured_at, NULL FROM events
+    WHERE id < 5;
+INSERT INTO dead_letters VALUES
+    (5, 'production', 1800000000.0, 'refused_by_heap', 'no', 150), (6, 'production', 1800000000.0, 'expired', '', 150);
+INSERT INTO books VALUES
+    ('production', 'captured', '', 9), ('production', 'delivered', '', 4), ('production', 'waiting', '', 3),
+    ('production', 'dead_letters', '', 2), ('staging', 'captured', '', 1), ('staging', 'waiting', '', 1);
+"""
+
+
+async def test_all_that_a_file_of_version_1_holds_is_there_after_its_migration(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        migrate(database, MIGRATIONS[:1])
+        database.executescript(VERSION_1)
+
+    async with opened(sqlite_outbox(path)) as outbox:
+        assert await outbox.books() == {
+            "production": Book(9, delivered=4, waiting=3, dead_letters={"refused_by_heap": 1, "expired": 1}),
+            "staging": Book(1, waiting=1),
+        }
+        assert set(await outbox.levels()) == {
+            Level(LANE, "production", 2, 5, NOON - 1),
+            Level(LANE, "staging", 1, 2, NOON),
+            Level(Lane("https://heapanalytics.com", "2"), "production", 1, 2, NOON),
+        }
+        lease = await outbox.claim(LANE, limit=9, max_bytes=9999, now=NOON, lease=60)
+        assert [(one.event.identity, one.event.body, one.attempts) for one in lease.claims] == [
+            ("bob", b"{ }", 2),
+            ("ada", b"{}", 1),
+            ("ada", b"{}", 3),
+        ]
 
 
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ async def test_a_dead_lettered_event_waits_no_more(outbox: Outbox) -> None:
     settled = await outbox.settle(lease.token, Settlement(dead_letter={ids(lease)[0]: REFUSED}), now=NOON)
 
     assert settled == set(ids(lease))
-    assert await book(outbox) == Book(captured=1, dead_letters=1)
+    assert await book(outbox) == Book(captured=1, dead_letters={"refused_by_heap": 1})
     assert taken(await claim(outbox, NOON + 86_400)) == []
 
 
