@@ -1,13 +1,14 @@
 """Say of lanes that no environment names any more that nothing is sent for them."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import structlog
 
 from relay.errors import OutboxError
-from relay.model import Lane
+from relay.model import Lane, Level
 from relay.outbox import Outbox
 
 log = structlog.get_logger(__name__)
@@ -40,14 +41,17 @@ class Orphans:
             self._asked.clear()
 
     async def _look(self) -> None:
-        levels = await self._outbox.lanes()
         named = set(self._named())
-        orphans = {level.lane: level for level in levels if level.lane not in named}
+        orphans: defaultdict[Lane, list[Level]] = defaultdict(list)
+        for level in await self._outbox.levels():
+            if level.lane not in named:
+                orphans[level.lane].append(level)
         for lane in orphans.keys() - self._told:
             log.warning(
                 "lane.orphaned",
                 heap=lane.url,
-                events=orphans[lane].events,
+                events=sum(level.events for level in orphans[lane]),
+                environments=sorted(level.environment for level in orphans[lane]),
                 advice="nothing is sent for it; name its app in an environment again, or see `relay orphans list`",
             )
         self._told = set(orphans)

@@ -164,7 +164,7 @@ class Post:
 
     async def waiting(self, lane: Lane) -> int:
         """How many events wait in *lane*."""
-        return sum(level.events for level in await self.outbox.lanes() if level.lane == lane)
+        return sum(level.events for level in await self.outbox.levels() if level.lane == lane)
 
     async def until_empty(self) -> Book:
         return await self.until(lambda book: book.waiting == 0)

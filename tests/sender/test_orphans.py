@@ -43,7 +43,8 @@ async def test_an_orphan_is_told_at_the_start_with_what_waits_and_without_its_ap
         async with looking(Orphans(post.outbox, set)):
             (line,) = await have(logs, 1)
 
-    assert (line["heap"], line["events"], line["log_level"]) == (post.lane.url, 3, "warning")
+    assert (line["heap"], line["environments"], line["log_level"]) == (post.lane.url, ["tests"], "warning")
+    assert line["events"] == 3
     assert "relay orphans list" in line["advice"]
     assert APP_ID not in str(line)
 
