@@ -83,21 +83,22 @@ class Sender:
             self._group = None
             self._finished.set()
 
-    def reload(self, lanes: Mapping[Lane, float]) -> None:
-        """Serve *lanes* from now on, with these shares; an order to stop or to drain stands over it.
+    async def reload(self, lanes: Mapping[Lane, float]) -> None:
+        """Serve *lanes* from now on, with these shares; an order to stop or to drain stands over it. One at a time.
 
         A lane that is gone ends with the request in flight, and what waits for it stays in the outbox. One whose
         share changed goes on with an empty budget.
         """
-        if self._ending.is_set():
-            return
-        for lane in self._couriers.keys() - lanes.keys():
-            self._dismiss(lane)
-        for lane, share in lanes.items():
-            if lane in self._couriers:
-                self._couriers[lane].share = share
+        for lane in [*(self._couriers.keys() - lanes.keys()), *lanes]:
+            if self._ending.is_set():
+                return
+            if lane not in lanes:
+                self._dismiss(lane)
+            elif lane in self._couriers:
+                self._couriers[lane].share = lanes[lane]
             else:
-                self._engage(lane, share)
+                self._engage(lane, lanes[lane])
+            await asyncio.sleep(0)  # there may be a thousand, and flags do not wait for them
 
     async def stop(self) -> None:
         """Claim nothing more; return once the requests in flight are answered and settled and `run` has returned."""

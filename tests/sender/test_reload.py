@@ -28,7 +28,7 @@ async def test_a_lane_that_comes_is_delivered(post: Post) -> None:
         await post.put(1)
         await post.until(lambda book: book.delivered == 1)
         assert await post.waiting(post.other) == 3
-        sender.reload({post.lane: 0.8, post.other: 0.8})
+        await sender.reload({post.lane: 0.8, post.other: 0.8})
         await post.until_empty()
 
     assert len(post.heap.stored(OTHER_ID)) == 3
@@ -39,7 +39,7 @@ async def test_a_sender_without_lanes_waits_for_the_first_one(post: Post) -> Non
 
     async with post.sending({}) as sender:
         await asyncio.sleep(0)
-        sender.reload({post.lane: 0.8})
+        await sender.reload({post.lane: 0.8})
         await post.until_empty()
 
     assert sender.delivered == 1
@@ -50,7 +50,7 @@ async def test_a_lane_that_goes_ends_with_its_request_in_flight_and_keeps_the_re
 
     async with post.sending(patience=5) as sender:
         await gate.reached.wait()
-        sender.reload({post.other: 0.8})
+        await sender.reload({post.other: 0.8})
         await post.put(2)
         gate.opened.set()
         await post.until(lambda book: book.delivered == 3)
@@ -69,7 +69,7 @@ async def test_a_lane_that_goes_and_comes_again_goes_on_and_sends_nothing_twice(
         await gate.reached.wait()
         post.time.stands_still = lambda _: sender.delivered == 0  # else the lease would end meanwhile
         for lanes in ({}, {post.lane: 0.8}, {}, {post.lane: 0.8}):
-            sender.reload(lanes)
+            await sender.reload(lanes)
         gate.opened.set()
         await post.until(lambda book: book.delivered == 3)
         await post.put(2)
@@ -85,7 +85,7 @@ async def test_the_request_in_flight_is_not_disturbed_by_another_share(post: Pos
 
     async with post.sending(patience=5) as sender:
         await gate.reached.wait()
-        sender.reload({post.lane: 0.4})
+        await sender.reload({post.lane: 0.4})
         gate.opened.set()
         await post.until_empty()
 
@@ -98,7 +98,7 @@ async def test_another_share_begins_with_an_empty_budget(post: Post) -> None:
         await post.put(1)
         await post.until_empty()
         post.time.passed += 60
-        sender.reload({post.lane: 0.4})
+        await sender.reload({post.lane: 0.4})
         began = post.time.passed
         await post.put(900)
         await post.until_empty()
@@ -115,7 +115,7 @@ async def test_a_held_lane_stays_held_at_another_share(post: Post) -> None:
 
     async with post.sending() as sender:
         await until(lambda: standing(sender), lambda found: found == "held")
-        sender.reload({post.lane: 0.4})
+        await sender.reload({post.lane: 0.4})
 
         assert await standing(sender) == "held"
 
@@ -125,7 +125,7 @@ async def test_a_stop_waits_for_a_lane_that_is_leaving(post: Post, gate: Gate) -
 
     async with post.sending(patience=5) as sender:
         await gate.reached.wait()
-        sender.reload({})
+        await sender.reload({})
         stop = asyncio.create_task(sender.stop())
         await asyncio.sleep(0)
         assert not stop.done()
@@ -142,7 +142,7 @@ async def test_a_reload_during_a_drain_changes_nothing(post: Post, gate: Gate) -
         await gate.reached.wait()
         drain = asyncio.create_task(sender.drain())
         await asyncio.sleep(0)
-        sender.reload({post.other: 0.8})
+        await sender.reload({post.other: 0.8})
         await post.put(2)
         gate.opened.set()
         await drain
@@ -153,7 +153,7 @@ async def test_a_reload_during_a_drain_changes_nothing(post: Post, gate: Gate) -
 async def test_a_reload_after_a_stop_starts_nothing(post: Post) -> None:
     async with post.sending() as sender:
         await sender.stop()
-        sender.reload({post.other: 0.8})
+        await sender.reload({post.other: 0.8})
         await post.put_for(post.other, 1)
 
     assert post.heap.requests == []
