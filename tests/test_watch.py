@@ -91,8 +91,9 @@ async def test_a_change_is_noticed_without_being_asked(file: File) -> None:
         assert relay.parts.proxy.environments == {}
 
 
-async def test_a_file_that_does_not_change_is_not_loaded_again(file: File) -> None:
+async def test_a_file_that_does_not_change_is_not_loaded_again(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where it is written anew, as the kubelet does when another key of the ConfigMap changes."""
+    monkeypatch.setattr(watch, "SETTLE_SECONDS", 0)
     async with file.running(reload="20ms") as relay:
         before = relay.config_state
         file.write(reload="20ms")
@@ -114,7 +115,10 @@ async def test_a_secret_that_is_rotated_is_taken_over(file: File, http: aiohttp.
         assert list(relay.parts.proxy.environments) == [CLIENT_KEY]
 
 
-async def test_a_mistake_keeps_what_runs_and_is_told_once_with_its_line(file: File) -> None:
+async def test_a_mistake_keeps_what_runs_and_is_told_once_with_its_line(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SETTLE_SECONDS", 0)
     with capture_logs() as logs:
         async with file.running(reload="20ms") as relay:
             before = relay.config_state
