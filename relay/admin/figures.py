@@ -20,9 +20,11 @@ class Figures:
         self._capture = capture
         self._metrics = metrics
         self._clock = clock
-        # The books when they were read last; None until they could be read.
+        # Which outbox the books are of; None until they could be read.
+        self._installation: str | None = None
+        # Its books when they were read last; None until then.
         self._last: dict[str, Book] | None = None
-        # What was in the books before this process captured anything; None until they could be read.
+        # What was in them before this process captured anything; None until they could be read.
         self._before: dict[str, int] | None = None
 
     async def run(self) -> None:
@@ -35,7 +37,9 @@ class Figures:
     async def refresh(self) -> None:
         """Read once and set the gauges."""
         async with self._capture.committing:
-            books = await self._outbox.books()
+            installation, books = await self._outbox.installation(), await self._outbox.books()
+            if installation != self._installation or self._went_back(books):
+                self._begin_with(installation)
             self._compare(books)
         usage = await self._outbox.usage()
         levels = await self._outbox.levels()
@@ -50,11 +54,25 @@ class Figures:
                 self._count(environment, book, self._last.get(environment, Book()))
         self._last = books
 
+    def _went_back(self, books: dict[str, Book]) -> bool:
+        """Whether these are an older copy's: no outbox ever counts fewer captured than before."""
+        last = self._last or {}
+        return any(books.get(environment, Book()).captured < book.captured for environment, book in last.items())
+
+    def _begin_with(self, installation: str) -> None:
+        """Compare with what is found now: the outbox was replaced, and what the other one held is in no book here."""
+        self._installation, self._last, self._before = installation, None, None
+        for gauge in (self._metrics.outbox_events, self._metrics.dead_letters, self._metrics.books_difference):
+            gauge.clear()
+
     def _count(self, environment: str, book: Book, last: Book) -> None:
-        """Count what left the outbox by the hands of others: a cap inside the storage, or an operator's command."""
-        self._metrics.superseded.labels(environment).inc(book.superseded - last.superseded)
+        """Count what left the outbox by the hands of others: a cap inside the storage, or an operator's command.
+
+        Not below zero: an older copy, put back before anything else was captured, has dropped fewer.
+        """
+        self._metrics.superseded.labels(environment).inc(max(0, book.superseded - last.superseded))
         for reason, events in book.dropped.items():
-            self._metrics.dropped.labels(environment, reason).inc(events - last.dropped.get(reason, 0))
+            self._metrics.dropped.labels(environment, reason).inc(max(0, events - last.dropped.get(reason, 0)))
 
     def _compare(self, books: dict[str, Book]) -> None:
         captured, in_hand = self._capture.captured, self._capture.in_hand

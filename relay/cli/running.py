@@ -27,7 +27,7 @@ def compare(config: Config, source: Source) -> Comparison:
     """Ask the relay at *config*'s admin port for what it serves, and compare that with *source*."""
     admin = config.admin
     if not admin.port:
-        return Comparison(False, ("nobody can be asked, as admin.port is 0; write a port of its own there",))
+        return Comparison(False, ("nobody can be asked: admin.port is 0, any free port; write one there",))
     answered, said = ask(admin.host, admin.port, "/status.json", most=STATUS_BYTES)
     if not answered:
         return Comparison(False, (f"the file's admin port gives no status: {said}",))
