@@ -18,6 +18,7 @@ from relay.admin.server import Health, admin_app
 from relay.capture import Capture
 from relay.config import Config
 from relay.errors import OutboxError, OutboxInUse, StartError
+from relay.last_good import ConfigFile
 from relay.log import configure as configure_log
 from relay.log import wants_console
 from relay.metrics import Metrics
@@ -32,7 +33,7 @@ from relay.sender import Sender
 from relay.sender.orphans import Orphans
 from relay.supervise import supervised
 from relay.upstream import Upstream
-from relay.watch import ConfigFile, Watcher
+from relay.watch import Watcher
 
 log = structlog.get_logger(__name__)
 

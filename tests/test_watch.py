@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from relay import watch
 from relay.app import Relay, running
+from relay.last_good import open_file
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.conftest import APP_ID, CLIENT_KEY, settings
@@ -46,7 +47,7 @@ class File:
 
     def running(self, **changes: Any) -> AbstractAsyncContextManager[Relay]:
         self.write(**changes)
-        file = watch.open_file(self.path, {})
+        file = open_file(self.path, {})
         return running(file.loaded.config, file=file)
 
 
@@ -368,7 +369,7 @@ async def test_a_pipe_is_read_once(file: File, http: aiohttp.ClientSession) -> N
     os.mkfifo(file.path)
     writer = threading.Thread(target=file.write)
     writer.start()
-    found = await asyncio.to_thread(watch.open_file, file.path, {})
+    found = await asyncio.to_thread(open_file, file.path, {})
     writer.join()
     async with running(found.loaded.config, file=found) as relay:
         relay.look_at_file()

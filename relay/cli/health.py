@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from relay import config
 from relay.config.addresses import names_host
+from relay.last_good import open_file
 
 # A probe that hangs is an answer, too.
 TIMEOUT_SECONDS = 3.0
@@ -43,7 +43,8 @@ def ask(host: str, port: int, path: str, *, most: int = 1000) -> tuple[bool, str
 
 
 def _admin_of(path: Path) -> tuple[str, int]:
-    admin = config.load(path, os.environ).config.admin
+    """Where a relay that was started on the file listens, or one that goes on without heeding the mistakes in it."""
+    admin = open_file(path, os.environ).loaded.config.admin
     if admin.port == 0:
         raise click.UsageError("admin.port is 0, any free port; give the one that the relay's log names with --address")
     return admin.host, admin.port

@@ -12,7 +12,8 @@ import structlog
 from relay import log
 from relay.app import Relay
 from relay.cli.options import config_file
-from relay.watch import ConfigFile, open_file, tell_mistakes, tell_warnings
+from relay.last_good import ConfigFile, open_file
+from relay.watch import tell_mistakes, tell_warnings
 
 
 @click.command()
