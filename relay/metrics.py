@@ -55,6 +55,9 @@ class Metrics:
     outbox_oldest: Gauge
     books_difference: Gauge
     config_reloads: Counter
+    config_stale: Gauge
+    config_info: Gauge
+    config_loaded: Gauge
     task_restarts: Counter
 
     @classmethod
@@ -105,5 +108,8 @@ class Metrics:
             outbox_oldest=gauge("relay_outbox_oldest_seconds", "Age of the oldest waiting event."),
             books_difference=gauge("relay_books_difference", "What the books are off by; always zero.", "environment"),
             config_reloads=counter("relay_config_reloads", "Changed configuration files noticed.", "result"),
+            config_stale=gauge("relay_config_stale", "1 while the configuration file is not what runs, else 0."),
+            config_info=gauge("relay_config_info", "1, with the start of the running content's digest.", "digest"),
+            config_loaded=gauge("relay_config_loaded_timestamp_seconds", "When the running configuration was loaded."),
             task_restarts=counter("relay_task_restarts", "Tasks that crashed and were started again.", "task"),
         )

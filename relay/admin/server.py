@@ -2,12 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from ipaddress import ip_address
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, generate_latest
+
+from relay.model import ConfigState
 
 # Where the event loop has not turned for this long, the process is of no use to anybody.
 MAX_LAG_SECONDS = 5.0
@@ -33,7 +36,9 @@ class Health:
             await asyncio.sleep(TICK_SECONDS)
 
 
-def admin_app(health: Health, registry: CollectorRegistry, hosts: Sequence[str]) -> web.Application:
+def admin_app(
+    health: Health, registry: CollectorRegistry, hosts: Sequence[str], config: Callable[[], ConfigState]
+) -> web.Application:
     """The admin server's routes; *hosts* are names to answer to beside IP literals and localhost."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -47,10 +52,14 @@ def admin_app(health: Health, registry: CollectorRegistry, hosts: Sequence[str])
         content_type = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=generate_latest(registry), headers={"Content-Type": content_type})
 
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response({"config": asdict(config())}, headers={"Cache-Control": "no-store"})
+
     app = web.Application(middlewares=[_only_for(frozenset(host.lower() for host in hosts))])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
+    app.router.add_get("/status.json", status)
     return app
 
 

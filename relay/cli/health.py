@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from relay import config
 from relay.config.addresses import names_host
+from relay.last_good import open_file
 
 # A probe that hangs is an answer, too.
 TIMEOUT_SECONDS = 3.0
@@ -23,18 +23,19 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a relay
 def health(path: Path | None, address: str, ready: bool) -> None:
     """Exit 0 where a running relay says that it is well, 1 where it does not."""
     host, port = _admin_of(path) if path else _split(address)
-    healthy, said = ask(ANY_ADDRESS.get(host, host), port, "/readyz" if ready else "/healthz")
+    healthy, said = ask(host, port, "/readyz" if ready else "/healthz")
     click.echo(said, err=not healthy)
     sys.exit(0 if healthy else 1)
 
 
-def ask(host: str, port: int, path: str) -> tuple[bool, str]:
-    """What the admin server answers at *path*: whether all is well, and its words."""
+def ask(host: str, port: int, path: str, *, most: int = 1000) -> tuple[bool, str]:
+    """What the admin server answers at *path*: whether all is well, and its words, up to *most* bytes."""
+    host = ANY_ADDRESS.get(host, host)
     connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status == 200, answer.read(1000).decode(errors="replace").strip()
+        return answer.status == 200, answer.read(most).decode(errors="replace").strip()
     except (OSError, HTTPException) as failure:
         return False, f"no relay answers at {host} port {port}: {failure}"
     finally:
@@ -42,7 +43,8 @@ def ask(host: str, port: int, path: str) -> tuple[bool, str]:
 
 
 def _admin_of(path: Path) -> tuple[str, int]:
-    admin = config.load(path, os.environ).config.admin
+    """Where a relay that was started on the file listens, or one that goes on without heeding the mistakes in it."""
+    admin = open_file(path, os.environ).loaded.config.admin
     if admin.port == 0:
         raise click.UsageError("admin.port is 0, any free port; give the one that the relay's log names with --address")
     return admin.host, admin.port
