@@ -1,6 +1,5 @@
 """What the kubelet does to a pod's relay, done here to a real process: mounts, probes, SIGTERM, SIGKILL."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -76,5 +75,4 @@ class Pod:
             return await relay.ended(within=grace or self.spec["terminationGracePeriodSeconds"])
         except TimeoutError:
             relay.kill()
-            await asyncio.wait_for(relay.process.wait(), 10)
-            return -9
+            return await relay.ended()
