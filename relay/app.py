@@ -12,11 +12,12 @@ from prometheus_client import CollectorRegistry
 
 from relay import __version__
 from relay.admin.figures import Figures
+from relay.admin.gauges import Gauges
 from relay.admin.server import Health, admin_app
 from relay.capture import Capture
 from relay.config import Config
 from relay.errors import OutboxError, OutboxInUse, StartError
-from relay.metrics import Metrics
+from relay.metrics import Metrics, describe_process
 from relay.model import Clock
 from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
@@ -48,6 +49,7 @@ class Parts:
     sender: Sender
     proxy: Proxy
     upstream: Upstream
+    figures: Figures
     health: Health
     registry: CollectorRegistry
     clock: Clock
@@ -122,7 +124,6 @@ class Relay:
     def _work(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """The long-lived tasks by name; all but the heartbeat are supervised."""
         parts = self._parts
-        figures = Figures(parts.outbox, parts.capture, parts.metrics, parts.clock)
         rules = parts.config.outbox
         keeper = Keeper(
             parts.outbox,
@@ -135,7 +136,7 @@ class Relay:
             "capture": parts.capture.run,
             "sender": parts.sender.run,
             "keeper": keeper.run,
-            "figures": figures.run,
+            "figures": parts.figures.run,
         }
         work = [(name, supervised(run, name, parts.metrics)) for name, run in passengers.items()]
         return [*work, ("heartbeat", parts.health.tick())]
@@ -199,6 +200,7 @@ async def running(
 def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
     """Make every part; nothing is opened or started yet."""
     metrics = Metrics.on(registry)
+    describe_process(registry)
     outbox = make_outbox(config)
     limits = CaptureLimits(
         max_answer=config.capture.max_answer,
@@ -209,14 +211,21 @@ def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
     before_answer = config.outbox.commit == "before_answer"
     capture = Capture(outbox, limits, metrics, before_answer=before_answer, clock=clock)
     upstream = Upstream(config.upstream)
+    sender = Sender(outbox, config.lanes(), metrics, clock)
+    environments = {each.name: each.heap.lane() for each in config.environments}
+    figures = Figures(outbox, capture, sender.lanes, environments, metrics, clock)
+    registry.register(Gauges(figures, clock))
+    for name in environments:
+        metrics.begin(name)
     return Parts(
         config=config,
         metrics=metrics,
         outbox=outbox,
         capture=capture,
-        sender=Sender(outbox, config.lanes(), metrics, clock),
+        sender=sender,
         proxy=Proxy(config, upstream, capture, metrics, clock),
         upstream=upstream,
+        figures=figures,
         health=Health(),
         registry=registry,
         clock=clock,
