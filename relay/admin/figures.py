@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from relay.capture import Capture
 from relay.core.history import History
+from relay.core.status import HourStatus
 from relay.errors import OutboxError
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Lane, Level, Usage
@@ -19,6 +20,8 @@ EVERY_SECONDS = 1.0
 class Reading:
     """What was found at one moment; values only, so that any thread may go through it."""
 
+    # The environments of the YAML, each with its Heap app.
+    environments: Mapping[str, Lane] = field(default_factory=dict)
     books: Mapping[str, Book] = field(default_factory=dict)
     levels: Sequence[Level] = ()
     # Since when the oldest event of each environment waits, in seconds since 1970.
@@ -28,14 +31,25 @@ class Reading:
     differences: Mapping[str, int] = field(default_factory=dict)
     in_hand: Mapping[str, int] = field(default_factory=dict)
     lanes: Mapping[Lane, LaneState] = field(default_factory=dict)
+    hours: Mapping[str, HourStatus] = field(default_factory=dict)
     # Why the outbox could not be read; the figures from it are older then.
     problem: str = ""
+
+    def kept(self) -> Mapping[str, Book]:
+        """The books of the YAML's environments, then of others that still have something in the outbox."""
+        others = {name: book for name, book in self.books.items() if book.waiting or book.dead_letters}
+        return {name: self.books.get(name, Book()) for name in (*self.environments, *others)}
+
+    def state(self, environment: str) -> LaneState | None:
+        """How its Heap app stands; None where that is not known."""
+        lane = self.environments.get(environment)
+        return None if lane is None else self.lanes.get(lane)
 
 
 class Figures:
     """The last reading, and what it counts; the capture's own counts are the other side of the books.
 
-    `environments` (each with its Heap app) may be exchanged at any time.
+    `environments` may be exchanged at any time.
     """
 
     def __init__(
@@ -48,14 +62,14 @@ class Figures:
         clock: Clock,
     ) -> None:
         self.environments = environments
-        self.reading = Reading()
-        self.captured = History()
-        self.delivered = History()
+        self.reading = Reading(environments)
         self._outbox = outbox
         self._capture = capture
         self._lanes = lanes
         self._metrics = metrics
         self._clock = clock
+        self._hours_in = History()
+        self._hours_out = History()
         # The books when they were read last; None until they could be read.
         self._last: dict[str, Book] | None = None
         # What was in the books before this process captured anything; None until they could be read.
@@ -70,12 +84,14 @@ class Figures:
     async def refresh(self) -> None:
         """Read once. Where the outbox cannot be read, its last figures stay, beside the reason."""
         try:
-            self.reading = await self._read()
+            found = await self._read()
         except OutboxError as failure:
-            self.reading = replace(self.reading, problem=str(failure), lanes=self._standing())
-        self._tell_history()
+            found = replace(self.reading, problem=str(failure))
+        found = replace(found, environments=self.environments, lanes={state.lane: state for state in self._lanes()})
+        self.reading = replace(found, hours=self._hours(found.kept()))
 
     async def _read(self) -> Reading:
+        """What the outbox holds."""
         async with self._capture.committing:
             books = await self._outbox.books()
             differences, in_hand = self._compare(books), dict(self._capture.in_hand)
@@ -85,16 +101,20 @@ class Figures:
             for environment, book in books.items():
                 self._count(environment, book, self._last.get(environment, Book()))
         self._last = books
-        return Reading(books, levels, oldest_by_environment(levels), usage, differences, in_hand, self._standing())
+        return Reading(
+            books=books,
+            levels=levels,
+            oldest=oldest_by_environment(levels),
+            usage=usage,
+            differences=differences,
+            in_hand=in_hand,
+        )
 
-    def _standing(self) -> dict[Lane, LaneState]:
-        return {state.lane: state for state in self._lanes()}
-
-    def _tell_history(self) -> None:
-        books = {name: self.reading.books.get(name, Book()) for name in self.environments.keys() | self.reading.books}
+    def _hours(self, books: Mapping[str, Book]) -> dict[str, HourStatus]:
         now = self._clock.monotonic()
-        self.captured.tell({name: book.captured for name, book in books.items()}, now)
-        self.delivered.tell({name: book.delivered for name, book in books.items()}, now)
+        self._hours_in.tell({name: book.captured for name, book in books.items()}, now)
+        self._hours_out.tell({name: book.delivered for name, book in books.items()}, now)
+        return {name: HourStatus(self._hours_in.of(name), self._hours_out.of(name)) for name in books}
 
     def _count(self, environment: str, book: Book, last: Book) -> None:
         """Count what left the outbox by the hands of others: a cap inside the storage, or an operator's command."""

@@ -6,7 +6,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from relay.admin.figures import Figures, Reading
-from relay.model import Book, Clock
+from relay.model import Clock
 from relay.sender import LaneState
 
 STANDINGS = ("open", "paused", "held")
@@ -25,26 +25,22 @@ class Gauges(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """One family after the other."""
-        reading, environments = self._figures.reading, self._figures.environments
+        reading = self._figures.reading
+        states = {name: state for name in reading.environments if (state := reading.state(name))}
         yield from _outbox(reading)
-        yield from _events(reading, kept(reading, environments), self._clock.wall())
-        yield from _lanes({name: reading.lanes[lane] for name, lane in environments.items() if lane in reading.lanes})
-
-
-def kept(reading: Reading, environments: Iterable[str]) -> Mapping[str, Book]:
-    """The books of *environments*, and of others that still have something in the outbox, in this order."""
-    others = {name: book for name, book in reading.books.items() if book.waiting or book.dead_letters}
-    return {name: reading.books.get(name, Book()) for name in (*environments, *others)}
+        yield from _events(reading, self._clock.wall())
+        yield from _lanes(states)
 
 
 def _outbox(reading: Reading) -> Iterable[Metric]:
-    if reading.usage is not None:
-        yield GaugeMetricFamily("relay_outbox_bytes", "Storage of the outbox in use.", reading.usage.size)
-        yield GaugeMetricFamily("relay_outbox_capacity_bytes", "Storage it may use.", reading.usage.capacity)
+    size, capacity = (reading.usage.size, reading.usage.capacity) if reading.usage else (None, None)
+    yield GaugeMetricFamily("relay_outbox_bytes", "Storage of the outbox in use.", size)
+    yield GaugeMetricFamily("relay_outbox_capacity_bytes", "Storage the outbox may use.", capacity)
     yield GaugeMetricFamily("relay_outbox_failing", "1 while the outbox cannot be read.", float(bool(reading.problem)))
 
 
-def _events(reading: Reading, books: Mapping[str, Book], now: float) -> Iterable[Metric]:
+def _events(reading: Reading, now: float) -> Iterable[Metric]:
+    books = reading.kept()
     ages = {name: max(0.0, now - reading.oldest[name]) if name in reading.oldest else 0.0 for name in books}
     dead_letters = {name: sum(book.dead_letters.values()) for name, book in books.items()}
     waiting = {name: book.waiting for name, book in books.items()}

@@ -59,6 +59,7 @@ async def test_an_environment_has_its_gauges_from_the_start_and_until_nothing_of
     await watched.outbox.put([event(1)], [], {})
     await watched.figures.refresh()
     watched.figures.environments = {}
+    await watched.figures.refresh()
     assert watched.sample("relay_outbox_events", environment="tests") == 1
 
     await watched.outbox.sweep(expired_before=2000, forget_before=3000, now=2000)
