@@ -14,11 +14,13 @@ from relay import __version__
 from relay.admin.figures import Figures
 from relay.admin.gauges import Gauges
 from relay.admin.server import Health, admin_app
+from relay.admin.status import status_of
 from relay.capture import Capture
 from relay.config import Config
+from relay.core.status import Status
 from relay.errors import OutboxError, OutboxInUse, StartError
 from relay.metrics import Metrics, describe_process
-from relay.model import Clock
+from relay.model import Clock, ConfigState
 from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
 from relay.outbox.memory import MemoryOutbox
@@ -62,6 +64,7 @@ class Relay:
         self, config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None
     ) -> None:
         self._parts = build(config, registry or CollectorRegistry(), clock or Clock())
+        self._started_at = self._parts.clock.wall()
         self._stopping = asyncio.Event()
         # Set once requests are answered; `url` and `admin_url` are known then.
         self.started = asyncio.Event()
@@ -87,6 +90,17 @@ class Relay:
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()
+
+    def status(self) -> Status:
+        """What is known of this relay now; in any thread."""
+        return status_of(
+            self._parts.figures.reading,
+            now=self._parts.clock.wall(),
+            in_memory=self._parts.config.outbox.path is None,
+            started_at=self._started_at,
+            ready=self._parts.health.ready,
+            config=ConfigState("", self._started_at),
+        )
 
     def stop(self) -> None:
         """Begin the orderly shutdown; `run` returns at its end."""
@@ -116,7 +130,8 @@ class Relay:
         """Open both ports; the proxy's runner is the one that shuts down in order."""
         parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
         front = web.ServerRunner(parts.proxy.server(), shutdown_timeout=parts.config.shutdown.finish)
-        back = web.AppRunner(admin_app(parts.health, parts.registry, admin.hosts), access_log=None, shutdown_timeout=1)
+        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status)
+        back = web.AppRunner(pages, access_log=None, shutdown_timeout=1)
         self.url = await _open_port(stack, front, listen.host, listen.port, "listen.port")
         self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin.port")
         return front
