@@ -19,6 +19,8 @@ from relay.capture import Capture
 from relay.config import Config
 from relay.core.status import Status
 from relay.errors import OutboxError, OutboxInUse, StartError
+from relay.log import configure as configure_log
+from relay.log import wants_console
 from relay.metrics import Metrics, describe_process
 from relay.model import Clock, ConfigState
 from relay.outbox import Outbox
@@ -28,8 +30,10 @@ from relay.outbox.sqlite import SqliteOutbox
 from relay.proxy import Proxy
 from relay.recording import CaptureLimits
 from relay.sender import Sender
+from relay.sender.orphans import Orphans
 from relay.supervise import supervised
 from relay.upstream import Upstream
+from relay.watch import ConfigFile, Watcher
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +48,7 @@ CUT_SECONDS = 0.1
 class Parts:
     """Everything one relay is made of."""
 
+    # What it was started on.
     config: Config
     metrics: Metrics
     outbox: Outbox
@@ -58,13 +63,23 @@ class Parts:
 
 
 class Relay:
-    """One relay in this process: `run` until `stop`."""
+    """One relay in this process: `run` until `stop`. Where it is told the *file* of its *config*, it watches that."""
 
     def __init__(
-        self, config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None
+        self,
+        config: Config,
+        *,
+        file: ConfigFile | None = None,
+        registry: CollectorRegistry | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self._parts = build(config, registry or CollectorRegistry(), clock or Clock())
-        self._started_at = self._parts.clock.wall()
+        parts = self._parts = build(config, registry or CollectorRegistry(), clock or Clock())
+        # The one that runs now; what needs a restart in it is not heeded.
+        self._config = config
+        self._watcher = Watcher(file, self._apply, parts.metrics, parts.clock) if file else None
+        self._started_at = parts.clock.wall()
+        self._config_state = ConfigState("", self._started_at)
+        self._orphans = Orphans(parts.outbox, lambda: self._config.lanes())
         self._stopping = asyncio.Event()
         # Set once requests are answered; `url` and `admin_url` are known then.
         self.started = asyncio.Event()
@@ -91,6 +106,16 @@ class Relay:
         """Whether `stop` was called."""
         return self._stopping.is_set()
 
+    @property
+    def config_state(self) -> ConfigState:
+        """Whether what runs is what the configuration file says."""
+        return self._watcher.state if self._watcher else self._config_state
+
+    def look_at_file(self) -> None:
+        """Look now whether the configuration file changed."""
+        if self._watcher:
+            self._watcher.ask()
+
     def status(self) -> Status:
         """What is known of this relay now; in any thread."""
         return status_of(
@@ -99,7 +124,7 @@ class Relay:
             in_memory=self._parts.config.outbox.path is None,
             started_at=self._started_at,
             ready=self._parts.health.ready,
-            config=ConfigState("", self._started_at),
+            config=self.config_state,
         )
 
     def stop(self) -> None:
@@ -129,7 +154,7 @@ class Relay:
     async def _listen(self, stack: AsyncExitStack) -> web.ServerRunner:
         """Open both ports; the proxy's runner is the one that shuts down in order."""
         parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
-        front = web.ServerRunner(parts.proxy.server(), shutdown_timeout=parts.config.shutdown.finish)
+        front = web.ServerRunner(parts.proxy.server())
         pages = admin_app(parts.health, parts.registry, admin.hosts, self.status)
         back = web.AppRunner(pages, access_log=None, shutdown_timeout=1)
         self.url = await _open_port(stack, front, listen.host, listen.port, "listen.port")
@@ -152,9 +177,23 @@ class Relay:
             "sender": parts.sender.run,
             "keeper": keeper.run,
             "figures": parts.figures.run,
+            "orphans": self._orphans.run,
         }
+        if self._watcher:
+            passengers["watcher"] = self._watcher.run
         work = [(name, supervised(run, name, parts.metrics)) for name, run in passengers.items()]
         return [*work, ("heartbeat", parts.health.tick())]
+
+    async def _apply(self, config: Config) -> None:
+        """Run on *config* from now on; requests in flight, to Heap too, go on as they began."""
+        lanes, environments = config.lanes(), config.by_key()
+        if config.log != self._config.log:
+            configure_log(config.log.level, console=wants_console(config.log.format))
+        self._config = config
+        await self._parts.sender.reload(lanes)
+        self._parts.proxy.serve(environments)
+        self._parts.figures.environments = config.apps()
+        self._orphans.look()
 
     def _announce(self) -> None:
         """Say in a few lines what will be done, and be ready for it."""
@@ -169,10 +208,10 @@ class Relay:
         self.started.set()
 
     async def _shut_down(self, front: web.ServerRunner) -> None:
-        parts, limits = self._parts, self._parts.config.shutdown
+        parts, limits = self._parts, self._config.shutdown
         log.info("relay.stopping", grace=limits.grace, finish=limits.finish)
         await asyncio.sleep(limits.grace)
-        await front.cleanup()  # stop accepting; requests in flight finish
+        await _close_port(front, limits.finish)  # stop accepting; requests in flight finish
         with suppress(TimeoutError):
             async with asyncio.timeout(COMMIT_SECONDS):
                 await parts.proxy.finished()  # answers whose caller left are read to their end
@@ -196,10 +235,14 @@ class Relay:
 
 @asynccontextmanager
 async def running(
-    config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None
+    config: Config,
+    *,
+    file: ConfigFile | None = None,
+    registry: CollectorRegistry | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay that serves while the context is open, and is shut down in order at its end."""
-    relay = Relay(config, registry=registry, clock=clock)
+    relay = Relay(config, file=file, registry=registry, clock=clock)
     run = asyncio.create_task(relay.run(), name="relay")
     started = asyncio.create_task(relay.started.wait(), name="relay.started")
     await asyncio.wait({run, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -227,11 +270,8 @@ def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
     capture = Capture(outbox, limits, metrics, before_answer=before_answer, clock=clock)
     upstream = Upstream(config.upstream)
     sender = Sender(outbox, config.lanes(), metrics, clock)
-    environments = {each.name: each.heap.lane() for each in config.environments}
-    figures = Figures(outbox, capture, sender.lanes, environments, metrics, clock)
+    figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock)
     registry.register(Gauges(figures, clock))
-    for name in environments:
-        metrics.begin(name)
     return Parts(
         config=config,
         metrics=metrics,
@@ -287,13 +327,14 @@ async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, p
     return _url(runner.addresses[0])
 
 
-async def _close_port(runner: web.BaseRunner) -> None:
-    """Close what an orderly shutdown left open: nothing, unless there was none."""
+async def _close_port(runner: web.BaseRunner, finish: float = CUT_SECONDS) -> None:
+    """Stop accepting, give requests in flight *finish* seconds, and cut what is left: nothing at a second call."""
     for site in runner.sites:
         await site.stop()
+    await asyncio.sleep(0)  # what was accepted just now begins
     if runner.server is not None:
         runner.server.pre_shutdown()  # a scraper's idle connection has nothing to wait for
-        await runner.server.shutdown(CUT_SECONDS)
+        await runner.server.shutdown(finish)
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -44,6 +44,11 @@ def _chain(raised: BaseException | None) -> Iterator[str]:
         raised = raised.__cause__ or raised.__context__
 
 
+def wants_console(log_format: str) -> bool:
+    """Whether log lines are for a person: said so, or "auto" on a terminal."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
 def configure(level: str, *, console: bool) -> None:
     """Send every log line of the process, of the libraries too, to standard error at *level* ("info")."""
     shared: list[Processor] = [

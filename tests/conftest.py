@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 import yaml
 
-from relay import config
 from relay.app import Relay, running
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
+from relay.watch import open_file
 
 CLIENT_KEY = "client-key-of-the-tests"
 APP_ID = "1234567890"
@@ -41,6 +41,7 @@ def settings(flagsmith: StandInFlagsmith, heap: StandInHeap, **changes: Any) -> 
     base: dict[str, Any] = {
         "listen": {"port": 0},
         "admin": {"port": 0},
+        "reload": "off",
         "upstream": {"url": flagsmith.url},
         "shutdown": {"grace": "0s", "finish": "5s", "drain": "5s"},
         "environments": [
@@ -68,8 +69,8 @@ class StartRelay(Protocol):
 @pytest.fixture
 def start_relay(flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path) -> StartRelay:
     def start(**changes: Any) -> AbstractAsyncContextManager[Relay]:
-        path = write(tmp_path, settings(flagsmith, heap, **changes))
-        return running(config.load(path, {}).config)
+        file = open_file(write(tmp_path, settings(flagsmith, heap, **changes)), {})
+        return running(file.loaded.config, file=file)
 
     return start
 

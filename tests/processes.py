@@ -33,10 +33,10 @@ class RelayProcess:
         """The last log line of that name."""
         return next(line for line in reversed(self.lines) if line["event"] == event)
 
-    async def wait_for(self, event: str, within: float = 15) -> dict[str, Any]:
-        """The log line of that name, once it is there."""
+    async def wait_for(self, event: str, times: int = 1, within: float = 15) -> dict[str, Any]:
+        """The last log line of that name, once there are so many."""
         async with asyncio.timeout(within):
-            while not any(line["event"] == event for line in self.lines):
+            while sum(line["event"] == event for line in self.lines) < times:
                 if self._reader.done():
                     raise AssertionError(f"the relay ended without {event!r}: {self.text}")
                 self._more.clear()
@@ -45,6 +45,10 @@ class RelayProcess:
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
+
+    def hang_up(self) -> None:
+        """Have it look at its file."""
+        self.process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

@@ -49,7 +49,7 @@ class Reading:
 class Figures:
     """The last reading, and what it counts; the capture's own counts are the other side of the books.
 
-    `environments` may be exchanged at any time.
+    `environments` may be exchanged at any time; it holds from the next reading on.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Figures:
         clock: Clock,
     ) -> None:
         self.environments = environments
-        self.reading = Reading(environments)
+        self.reading = Reading()
         self._outbox = outbox
         self._capture = capture
         self._lanes = lanes
@@ -87,8 +87,18 @@ class Figures:
             found = await self._read()
         except OutboxError as failure:
             found = replace(self.reading, problem=str(failure))
-        found = replace(found, environments=self.environments, lanes={state.lane: state for state in self._lanes()})
+        environments = self.environments
+        await self._exchange(environments)
+        found = replace(found, environments=environments, lanes={state.lane: state for state in self._lanes()})
         self.reading = replace(found, hours=self._hours(found.kept()))
+
+    async def _exchange(self, environments: Mapping[str, Lane]) -> None:
+        """Let the counters of new environments begin, and end those of others; with a thousand it takes a while."""
+        known = self.reading.environments
+        if new := environments.keys() - known.keys():
+            await asyncio.to_thread(self._metrics.begin, new)
+        if gone := known.keys() - environments.keys():
+            await asyncio.to_thread(self._metrics.forget, gone)
 
     async def _read(self) -> Reading:
         """What the outbox holds."""

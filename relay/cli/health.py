@@ -26,18 +26,19 @@ def health(path: Path | None, address: str, ready: bool) -> None:
     except ConfigError as mistakes:
         click.echo(str(mistakes), err=True)
         sys.exit(2)
-    healthy, said = ask(ANY_ADDRESS.get(host, host), port, "/readyz" if ready else "/healthz")
+    healthy, said = ask(host, port, "/readyz" if ready else "/healthz")
     click.echo(said, err=not healthy)
     sys.exit(0 if healthy else 1)
 
 
-def ask(host: str, port: int, path: str) -> tuple[bool, str]:
-    """What the admin server answers at *path*: whether all is well, and its words."""
+def ask(host: str, port: int, path: str, *, most: int = 1000) -> tuple[bool, str]:
+    """What the admin server answers at *path*: whether all is well, and its words, up to *most* bytes."""
+    host = ANY_ADDRESS.get(host, host)
     connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status == 200, answer.read(1000).decode(errors="replace").strip()
+        return answer.status == 200, answer.read(most).decode(errors="replace").strip()
     except (OSError, HTTPException) as failure:
         return False, f"no relay answers at {host} port {port}: {failure}"
     finally:

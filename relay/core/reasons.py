@@ -1,4 +1,4 @@
-"""The closed sets of words that tell what became of an answer; each is a metric's label and a page of the books."""
+"""The closed sets of words that metrics have for labels; the first four are the books' pages, too."""
 
 # Captured, and rightly not sent.
 SKIPPED = (
@@ -40,3 +40,5 @@ UPSTREAM = (
     "truncated",
     "unreadable",
 )
+# What became of a changed configuration file.
+RELOADED = ("applied", "refused")

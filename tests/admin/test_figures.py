@@ -104,18 +104,19 @@ async def test_figures_stay_and_the_failure_shows_while_the_outbox_cannot_be_rea
     assert "closed" in watched.figures.reading.problem
 
 
-async def test_series_of_environments_that_are_gone_end(watched: Watched) -> None:
-    watched.metrics.begin("tests")
-    watched.metrics.begin("staging")
+async def test_counters_begin_and_end_with_their_environment(watched: Watched) -> None:
+    await watched.figures.refresh()
+    assert watched.sample("relay_refused_total", environment="tests", reason="memory") == 0
+
     watched.metrics.requests.labels("tests", "flags", "2xx").inc()
+    watched.figures.environments = {"staging": LANE}
+    await watched.figures.refresh()
 
-    watched.metrics.forget({"tests"})
-
-    assert not [sample for sample in samples(watched.registry) if sample.get("environment") == "tests"]
-    assert [sample for sample in samples(watched.registry) if sample.get("environment") == "staging"]
+    assert [labels for labels in counted(watched.registry) if labels.get("environment") == "tests"] == []
+    assert watched.sample("relay_refused_total", environment="staging", reason="memory") == 0
 
 
-def samples(registry: CollectorRegistry) -> list[dict[str, str]]:
+def counted(registry: CollectorRegistry) -> list[dict[str, str]]:
     """The labels of every counter; gauges follow the figures."""
     families = [family for family in registry.collect() if family.type == "counter"]
     return [sample.labels for family in families for sample in family.samples]

@@ -442,6 +442,12 @@ def test_one_port_for_listen_and_admin_is_a_mistake(yaml: Yaml, text: str, path:
     assert f"{path}: is the port of both listen and admin" in mistakes[-1]
 
 
+@pytest.mark.parametrize("off", ["off", '"off"', "Off", "no", "false"])
+def test_reload_is_off_in_any_spelling(yaml: Yaml, off: str) -> None:
+    """YAML 1.1 takes the word for a boolean, and some editors write it as one."""
+    assert yaml.config(f"reload: {off}\n").reload is None
+
+
 def test_any_free_port_may_be_asked_for_twice(yaml: Yaml) -> None:
     config = yaml.config("listen: {port: 0}\nadmin: {port: 0}\n")
 
@@ -454,7 +460,7 @@ def test_all_mistakes_come_at_once_in_the_file_s_order(yaml: Yaml) -> None:
         listen: {port: x, prot: 1}
         log: {level: loud}
         log: {}
-        reload: 1s
+        reload: 1
         defaults: {heap: {share: 2}}
         environments:
           - {name: a, keys: ["${NOT_SET}"], heap: {app_id: 1}}
