@@ -1,7 +1,9 @@
 """The only place that knows all the parts: build them, start them, supervise them, stop them in order."""
 
 import asyncio
+import errno
 import os
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from relay.capture import Capture
 from relay.config import Config
 from relay.core.status import Status
 from relay.errors import OutboxError, OutboxInUse, StartError
+from relay.last_good import ConfigFile
 from relay.log import configure as configure_log
 from relay.log import wants_console
 from relay.metrics import Metrics, describe_process
@@ -33,7 +36,7 @@ from relay.sender import Sender
 from relay.sender.orphans import Orphans
 from relay.supervise import supervised
 from relay.upstream import Upstream
-from relay.watch import ConfigFile, Watcher
+from relay.watch import Watcher
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,14 @@ COMMIT_SECONDS = 3.0
 
 # For cutting what is still connected at the very end. Not 0: to aiohttp that is no limit at all.
 CUT_SECONDS = 0.1
+
+# Why a port cannot be opened, and what to do about it.
+NO_SUCH_ADDRESS = "write an address of this machine for {section}.host, or 0.0.0.0 for all"
+PORT_ADVICE = {
+    errno.EACCES: "change {section}.port to 1024 or more, or give the relay the right (CAP_NET_BIND_SERVICE)",
+    errno.EADDRINUSE: "change {section}.port, or stop who holds it",
+    errno.EADDRNOTAVAIL: NO_SUCH_ADDRESS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +168,8 @@ class Relay:
         front = web.ServerRunner(parts.proxy.server())
         pages = admin_app(parts.health, parts.registry, admin.hosts, self.status)
         back = web.AppRunner(pages, access_log=None, shutdown_timeout=1)
-        self.url = await _open_port(stack, front, listen.host, listen.port, "listen.port")
-        self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin.port")
+        self.url = await _open_port(stack, front, listen.host, listen.port, "listen")
+        self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin")
         return front
 
     def _work(self) -> list[tuple[str, Coroutine[None, None, None]]]:
@@ -225,7 +236,7 @@ class Relay:
         if not self.started.is_set():
             return
         parts = self._parts
-        waiting, lost = 0, parts.capture.in_hand.total()
+        waiting, lost = 0, parts.capture.at_risk
         with suppress(OutboxError):
             waiting = sum(level.events for level in await parts.outbox.levels())
         if parts.config.outbox.dies_with_process:
@@ -314,17 +325,23 @@ def require_c_parser() -> None:
         raise StartError("aiohttp's C parser is missing; install aiohttp from a binary wheel, or with a C compiler")
 
 
-async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, key: str) -> str:
+async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, section: str) -> str:
     await runner.setup()
     stack.push_async_callback(_close_port, runner)
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as failure:
-        # asyncio wraps the system's words into its own.
-        reason = os.strerror(failure.errno) if failure.errno else str(failure)
-        advice = f"change {key}, or stop who holds it"
-        raise StartError(f"cannot listen on {host} port {port}: {reason}; {advice}") from failure
+        raise StartError(f"cannot listen on {host} port {port}: {reason_and_advice(failure, section)}") from failure
     return _url(runner.addresses[0])
+
+
+def reason_and_advice(failure: OSError, section: str) -> str:
+    """The system's words, which asyncio wraps into its own, and what to do about them."""
+    if isinstance(failure, socket.gaierror):
+        return f"{failure.strerror}; {NO_SUCH_ADDRESS.format(section=section)}"
+    number = failure.errno or errno.EADDRNOTAVAIL  # newer asyncio gives no number for it
+    advice = PORT_ADVICE.get(number, "change {section}.host or {section}.port")
+    return f"{os.strerror(number)}; {advice.format(section=section)}"
 
 
 async def _close_port(runner: web.BaseRunner, finish: float = CUT_SECONDS) -> None:

@@ -1,12 +1,38 @@
-"""The last configuration without mistakes, kept beside the outbox: a restart on a broken file runs on it."""
+"""What to run on: the configuration file, or where that is broken the last good content, kept beside the outbox."""
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from relay.config import Findings, examine
+from relay.config import Findings, Loaded, Mistake, Source, examine
 from relay.config.salvage import outboxes
 from relay.config.source import read_yaml
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """The YAML that a process was started with, and what it runs on."""
+
+    path: Path
+    environ: Mapping[str, str]
+    # What it held at the start, and the mistakes in it.
+    seen: Source
+    mistakes: tuple[Mistake, ...]
+    # What is run on: the same, or where that has mistakes the last good copy.
+    loaded: Loaded
+
+
+def open_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
+    """The YAML at *path* and what to run on. Raises ConfigError with every mistake where nothing can be run on.
+
+    A path to nothing readable is a mistake of whoever typed it: no old content runs in its stead.
+    """
+    findings = examine(path, environ)
+    copy = None
+    if findings.mistakes and findings.source.text is not None:
+        copy = find(path, environ, findings.source.text)
+    return ConfigFile(path, environ, findings.source, findings.mistakes, (copy or findings).loaded())
 
 
 def beside(outbox: Path) -> Path:

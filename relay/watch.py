@@ -1,15 +1,14 @@
 """Notice that the configuration file changed; hand over the new one only if it is valid."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import structlog
 
-from relay import last_good
 from relay.config import Config, Findings, Loaded, Mistake, Source, examine
+from relay.last_good import ConfigFile, keep
 from relay.metrics import Metrics
 from relay.model import Clock, ConfigState
 
@@ -20,31 +19,6 @@ log = structlog.get_logger(__name__)
 SETTLE_SECONDS = 0.2
 # Of a digest, in hex digits: enough to tell contents apart by eye, and in a label.
 SHORT = 12
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
-    """The YAML that a process was started with, and what it runs on."""
-
-    path: Path
-    environ: Mapping[str, str]
-    # What it held at the start, and the mistakes in it.
-    seen: Source
-    mistakes: tuple[Mistake, ...]
-    # What is run on: the same, or where that has mistakes the last good copy.
-    loaded: Loaded
-
-
-def open_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
-    """The YAML at *path* and what to run on. Raises ConfigError with every mistake where nothing can be run on.
-
-    A path to nothing readable is a mistake of whoever typed it: no old content runs in its stead.
-    """
-    findings = examine(path, environ)
-    copy = None
-    if findings.mistakes and findings.source.text is not None:
-        copy = last_good.find(path, environ, findings.source.text)
-    return ConfigFile(path, environ, findings.source, findings.mistakes, (copy or findings).loaded())
 
 
 class Watcher:
@@ -148,7 +122,7 @@ class Watcher:
         if outbox is None or content is None:
             return
         try:
-            await asyncio.to_thread(last_good.keep, outbox, content)
+            await asyncio.to_thread(keep, outbox, content)
         except (OSError, ValueError) as failure:
             reason = getattr(failure, "strerror", None) or str(failure)
             log.warning("config.unkept", detail=reason, consequence="a restart on a broken file would not start")

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from relay.app import Relay, running
+from relay.last_good import open_file
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
-from relay.watch import open_file
 
 CLIENT_KEY = "client-key-of-the-tests"
 APP_ID = "1234567890"

@@ -1,5 +1,7 @@
 """A configuration that changes under a real process: signals, the kubelet's swap, a restart on a broken file."""
 
+import asyncio
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -157,6 +159,25 @@ async def test_a_restart_on_a_broken_file_runs_on_the_last_good_one_and_says_so(
     assert refused["detail"].startswith(f"{config}:2: admin.prot: ")
     assert (refused["level"], last_good["level"]) == ("error", "warning")
     assert (state["last_good"], state["stale"], state["mistakes"]) == (True, True, [refused["detail"]])
+
+
+async def test_a_probe_with_the_file_does_not_fail_for_the_mistakes_in_it(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path
+) -> None:
+    """Else the kubelet would end what a bad file must not take down."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = write(tmp_path, settings(flagsmith, heap, admin={"port": port}))
+    async with relay_process(config) as relay:
+        await relay.wait_for("relay.started")
+        breaks(config)
+        relay.hang_up()
+        await relay.wait_for("config.refused")
+
+        done = await asyncio.to_thread(run, "health", "-c", str(config))
+
+    assert (done.returncode, done.stdout) == (0, "ok\n")
 
 
 async def test_the_mended_file_is_taken_without_a_restart(broken: Path, http: aiohttp.ClientSession) -> None:

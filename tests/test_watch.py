@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from relay import watch
 from relay.app import Relay, running
+from relay.last_good import open_file
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.conftest import APP_ID, CLIENT_KEY, settings
@@ -46,7 +47,7 @@ class File:
 
     def running(self, **changes: Any) -> AbstractAsyncContextManager[Relay]:
         self.write(**changes)
-        file = watch.open_file(self.path, {})
+        file = open_file(self.path, {})
         return running(file.loaded.config, file=file)
 
 
@@ -91,8 +92,9 @@ async def test_a_change_is_noticed_without_being_asked(file: File) -> None:
         assert relay.parts.proxy.environments == {}
 
 
-async def test_a_file_that_does_not_change_is_not_loaded_again(file: File) -> None:
+async def test_a_file_that_does_not_change_is_not_loaded_again(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where it is written anew, as the kubelet does when another key of the ConfigMap changes."""
+    monkeypatch.setattr(watch, "SETTLE_SECONDS", 0)
     async with file.running(reload="20ms") as relay:
         before = relay.config_state
         file.write(reload="20ms")
@@ -114,7 +116,10 @@ async def test_a_secret_that_is_rotated_is_taken_over(file: File, http: aiohttp.
         assert list(relay.parts.proxy.environments) == [CLIENT_KEY]
 
 
-async def test_a_mistake_keeps_what_runs_and_is_told_once_with_its_line(file: File) -> None:
+async def test_a_mistake_keeps_what_runs_and_is_told_once_with_its_line(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SETTLE_SECONDS", 0)
     with capture_logs() as logs:
         async with file.running(reload="20ms") as relay:
             before = relay.config_state
@@ -364,7 +369,7 @@ async def test_a_pipe_is_read_once(file: File, http: aiohttp.ClientSession) -> N
     os.mkfifo(file.path)
     writer = threading.Thread(target=file.write)
     writer.start()
-    found = await asyncio.to_thread(watch.open_file, file.path, {})
+    found = await asyncio.to_thread(open_file, file.path, {})
     writer.join()
     async with running(found.loaded.config, file=found) as relay:
         relay.look_at_file()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from relay.admin.ledger import Ledger
 from relay.capture import Capture
 from relay.core.history import History
 from relay.core.status import HourStatus
@@ -47,7 +48,7 @@ class Reading:
 
 
 class Figures:
-    """The last reading, and what it counts; the capture's own counts are the other side of the books.
+    """The last reading.
 
     `environments` may be exchanged at any time; it holds from the next reading on.
     """
@@ -70,10 +71,7 @@ class Figures:
         self._clock = clock
         self._hours_in = History()
         self._hours_out = History()
-        # The books when they were read last; None until they could be read.
-        self._last: dict[str, Book] | None = None
-        # What was in the books before this process captured anything; None until they could be read.
-        self._before: dict[str, int] | None = None
+        self._ledger = Ledger(metrics)
 
     async def run(self) -> None:
         """Refresh until cancelled."""
@@ -87,67 +85,37 @@ class Figures:
             found = await self._read()
         except OutboxError as failure:
             found = replace(self.reading, problem=str(failure))
-        environments = self.environments
-        await self._exchange(environments)
-        found = replace(found, environments=environments, lanes={state.lane: state for state in self._lanes()})
-        self.reading = replace(found, hours=self._hours(found.kept()))
-
-    async def _exchange(self, environments: Mapping[str, Lane]) -> None:
-        """Let the counters of new environments begin, and end those of others; with a thousand it takes a while."""
-        known = self.reading.environments
-        if new := environments.keys() - known.keys():
-            await asyncio.to_thread(self._metrics.begin, new)
-        if gone := known.keys() - environments.keys():
-            await asyncio.to_thread(self._metrics.forget, gone)
+        found = replace(found, environments=self.environments, lanes={state.lane: state for state in self._lanes()})
+        self.reading = await asyncio.to_thread(self._worked_up, found)
 
     async def _read(self) -> Reading:
         """What the outbox holds."""
         async with self._capture.committing:
-            books = await self._outbox.books()
-            differences, in_hand = self._compare(books), dict(self._capture.in_hand)
-        usage = await self._outbox.usage()
-        levels = await self._outbox.levels()
-        if self._last is not None:
-            for environment, book in books.items():
-                self._count(environment, book, self._last.get(environment, Book()))
-        self._last = books
+            installation, books = await self._outbox.installation(), await self._outbox.books()
+            captured, in_hand = dict(self._capture.captured), dict(self._capture.in_hand)
         return Reading(
             books=books,
-            levels=levels,
-            oldest=oldest_by_environment(levels),
-            usage=usage,
-            differences=differences,
+            levels=await self._outbox.levels(),
+            usage=await self._outbox.usage(),
+            differences=await asyncio.to_thread(self._ledger.compare, installation, books, captured, in_hand),
             in_hand=in_hand,
         )
+
+    # In a thread: with a thousand environments it takes a while.
+
+    def _worked_up(self, found: Reading) -> Reading:
+        """*found* with what follows from it; the counters of new environments begin, those of others end."""
+        known = self.reading.environments
+        self._metrics.begin(found.environments.keys() - known.keys())
+        if gone := known.keys() - found.environments.keys():
+            self._metrics.forget(gone)
+        return replace(found, oldest=oldest_by_environment(found.levels), hours=self._hours(found.kept()))
 
     def _hours(self, books: Mapping[str, Book]) -> dict[str, HourStatus]:
         now = self._clock.monotonic()
         self._hours_in.tell({name: book.captured for name, book in books.items()}, now)
         self._hours_out.tell({name: book.delivered for name, book in books.items()}, now)
         return {name: HourStatus(self._hours_in.of(name), self._hours_out.of(name)) for name in books}
-
-    def _count(self, environment: str, book: Book, last: Book) -> None:
-        """Count what left the outbox by the hands of others: a cap inside the storage, or an operator's command."""
-        if book.superseded != last.superseded:
-            self._metrics.superseded.labels(environment).inc(book.superseded - last.superseded)
-        for reason, events in book.dropped.items():
-            if new := events - last.dropped.get(reason, 0):
-                self._metrics.dropped.labels(environment, reason).inc(new)
-
-    def _compare(self, books: Mapping[str, Book]) -> dict[str, int]:
-        captured, in_hand = self._capture.captured, self._capture.in_hand
-        settled = {name: outcomes(book) for name, book in books.items()}
-        names = settled.keys() | captured.keys()
-        if self._before is None:
-            self._before = {name: settled.get(name, 0) - captured[name] + in_hand[name] for name in names}
-        expected = {name: self._before.get(name, 0) + captured[name] - in_hand[name] for name in names}
-        return {name: expected[name] - settled.get(name, 0) for name in names}
-
-
-def outcomes(book: Book) -> int:
-    """How many captured answers the book knows the fate of."""
-    parts = (book.skipped, book.refused, book.dropped, book.dead_letters)
-    return book.superseded + book.delivered + book.waiting + sum(sum(part.values()) for part in parts)
 
 
 def oldest_by_environment(levels: Iterable[Level]) -> dict[str, float]:

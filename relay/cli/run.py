@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,26 +11,20 @@ import structlog
 
 from relay import log
 from relay.app import Relay
-from relay.errors import ConfigError, StartError
-from relay.watch import ConfigFile, open_file, tell_mistakes, tell_warnings
+from relay.cli.options import config_file
+from relay.last_good import ConfigFile, open_file
+from relay.watch import tell_mistakes, tell_warnings
 
 
 @click.command()
-@click.option("-c", "--config", "path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
+@config_file
 def run(path: Path) -> None:
     """Run the relay until SIGTERM or SIGINT; SIGHUP has it look at the file."""
-    try:
-        file = open_file(path, os.environ)
-        settings = file.loaded.config.log
-        log.configure(settings.level, console=log.wants_console(settings.format))
-        tell(file)
-        asyncio.run(serve(file))
-    except ConfigError as mistakes:
-        click.echo(str(mistakes), err=True)
-        sys.exit(2)
-    except StartError as failure:
-        click.echo(f"relay: {failure}", err=True)
-        sys.exit(1)
+    file = open_file(path, os.environ)
+    settings = file.loaded.config.log
+    log.configure(settings.level, console=log.wants_console(settings.format))
+    tell(file)
+    asyncio.run(serve(file))
 
 
 def tell(file: ConfigFile) -> None:

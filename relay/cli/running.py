@@ -27,7 +27,7 @@ def ask_relay(config: Config, path: str) -> tuple[bool, str]:
     """What a relay answers at *config*'s admin port: whether all is well, and its words."""
     admin = config.admin
     if not admin.port:
-        return False, "nobody can be asked, as admin.port is 0; write a port of its own there"
+        return False, "nobody can be asked: admin.port is 0, any free port; write one there"
     answered, said = ask(admin.host, admin.port, path, most=STATUS_BYTES)
     return answered, said if answered else f"the file's admin port gives no status: {said}"
 

@@ -11,7 +11,6 @@ class _Line:
     """One total's growth by minute, the running minute last."""
 
     total: int
-    # Replaced, never changed, so that a reader in another thread sees one hour or the other.
     minutes: tuple[int, ...] = (0,) * MINUTES
 
 

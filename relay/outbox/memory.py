@@ -53,6 +53,7 @@ class MemoryOutbox:
     def __init__(self, *, max_bytes: int, dead_letter_share: float) -> None:
         self._max_bytes = max_bytes
         self._dead_letter_bytes = int(max_bytes * dead_letter_share)
+        self._installation = secrets.token_hex(16)
         self._number = 0
         self._keys: set[str] = set()
         self._waiting: dict[int, _Waiting] = {}
@@ -280,6 +281,10 @@ class MemoryOutbox:
             for (lane, environment), level in self._levels.items()
             if level.events
         ]
+
+    async def installation(self) -> str:
+        """Another one for each process."""
+        return self._installation
 
     async def books(self) -> dict[str, Book]:
         """Read the totals."""

@@ -1,5 +1,6 @@
 """The outbox in one SQLite file: a thread that writes, a thread that reads, so that status never waits for a commit."""
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from relay.model import Book, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
 from relay.outbox import Tally, statements, tables
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.files import make_folder, open_as_guest, open_owned
+from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.owner import OwnerLock
 from relay.outbox.session import Session, Transaction
 
@@ -22,13 +23,14 @@ class SqliteOutbox:
     """
 
     def __init__(self, path: Path, *, max_bytes: int, dead_letter_share: float, guest: bool = False) -> None:
-        path = path.resolve()  # one file has one lock, whatever names lead to it
+        path = Path(os.path.realpath(path))  # one file has one lock, whatever names lead to it
         self._path = path
         self._max_bytes = max_bytes
         self._dead_letter_bytes = int(max_bytes * dead_letter_share)
-        self._lock = OwnerLock(path.with_name(f"{path.name}.lock"))
+        self._lock = OwnerLock(Path(f"{path}.lock"))
         self._writer = Session("outbox.writer", path, partial(open_as_guest, path) if guest else self._own)
-        self._reader = Session("outbox.reader", path, partial(open_as_guest, path, read_only=True))
+        follow = partial(open_as_guest, path, read_only=True)
+        self._reader = Session("outbox.reader", path, follow, leader=self._writer)
         self._arrivals = Arrivals()
 
     async def open(self) -> None:
@@ -43,16 +45,22 @@ class SqliteOutbox:
 
     async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
         """Return once the commit was flushed to the disk."""
-        work = partial(
-            statements.put,
-            events=events,
-            dead_letters=dead_letters,
-            tally=tally,
-            max_bytes=self._max_bytes,
-            dead_letter_bytes=self._dead_letter_bytes,
-        )
+        work = partial(self._put, events=events, dead_letters=dead_letters, tally=tally)
         await self._writer.run(work, Transaction.DURABLE)
         self._arrivals.announce(events)
+
+    def _put(
+        self, database: sqlite3.Connection, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally
+    ) -> None:
+        statements.put(
+            database,
+            events,
+            dead_letters,
+            tally,
+            max_bytes=self._max_bytes,
+            dead_letter_bytes=self._dead_letter_bytes,
+            disk_bytes=free_bytes(self._path),
+        )
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Wait for this process's own puts; what guests put is noticed by `peek`."""
@@ -97,6 +105,10 @@ class SqliteOutbox:
         """Read the counts that are kept, and the first of each by age."""
         return await self._reader.run(tables.levels, Transaction.READ)
 
+    async def installation(self) -> str:
+        """Read what was made up when the file was made."""
+        return await self._reader.run(tables.installation, Transaction.READ)
+
     async def books(self) -> dict[str, Book]:
         """Read the totals."""
         return await self._reader.run(tables.books, Transaction.READ)
@@ -106,6 +118,7 @@ class SqliteOutbox:
         return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._max_bytes)
 
     def _own(self) -> sqlite3.Connection:
+        find_file(self._path)  # no folder or lock is made where no file can be
         make_folder(self._path.parent)
         self._lock.take()
         return open_owned(self._path)

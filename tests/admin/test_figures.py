@@ -1,16 +1,20 @@
 """The gauges say what the outbox holds, and the counters what left it by the hands of others."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from relay.core.settle import Answer, Kind
 from relay.model import Cause, DeadLetter
+from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
 from relay.outbox.sqlite import SqliteOutbox
 from relay.sender import LaneState
 from tests.admin.conftest import LANE, Watched, event
+from tests.outbox.boxes import opened
 
 STATES = ("open", "paused", "held")
 
@@ -120,6 +124,82 @@ def counted(registry: CollectorRegistry) -> list[dict[str, str]]:
     """The labels of every counter; gauges follow the figures."""
     families = [family for family in registry.collect() if family.type == "counter"]
     return [sample.labels for family in families for sample in family.samples]
+
+
+# An outbox that is replaced while the relay runs.
+
+
+def sqlite_outbox(path: Path) -> SqliteOutbox:
+    return SqliteOutbox(path, max_bytes=10**9, dead_letter_share=0.25)
+
+
+async def replace(outbox: Outbox, path: Path, by: Path) -> None:
+    """Put another file in the place of the outbox's own, and let it notice."""
+    shutil.move(by, path)
+    with capture_logs():
+        await outbox.put([], [], {})
+
+
+async def drop_before(outbox: Outbox, moment: float) -> None:
+    """Drop the dead letters made before *moment*."""
+    await outbox.sweep(expired_before=0, forget_before=moment, now=1000.0)
+
+
+async def test_an_older_copy_begins_the_figures_anew(tmp_path: Path) -> None:
+    path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put([event(1)], [], {})
+    shutil.copy(path, copy)
+    async with opened(sqlite_outbox(path)) as outbox:
+        watched = Watched(outbox)
+        await outbox.put([event(2)], [], {})
+        await watched.figures.refresh()
+
+        await replace(outbox, path, copy)
+        await watched.figures.refresh()
+
+    assert watched.sample("relay_outbox_events", environment="tests") == 1
+    assert watched.sample("relay_books_difference", environment="tests") == 0
+
+
+async def test_an_older_copy_that_has_dropped_fewer_counts_nothing(tmp_path: Path) -> None:
+    path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
+    letters = [DeadLetter(event(number, number * 100.0), Cause("identity_too_long")) for number in range(3)]
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put([], letters, {})
+        await drop_before(outbox, 50.0)
+    shutil.copy(path, copy)
+    async with opened(sqlite_outbox(path)) as outbox:
+        await drop_before(outbox, 150.0)
+        watched = Watched(outbox)
+        await watched.figures.refresh()
+
+        await replace(outbox, path, copy)
+        await watched.figures.refresh()
+
+    assert watched.sample("relay_dropped_total", environment="tests", reason="dead_letter_expired") == 0
+    assert watched.sample("relay_books_difference", environment="tests") == 0
+
+
+@pytest.mark.parametrize("held", [1, 9])
+async def test_another_outbox_begins_the_figures_anew_whatever_it_holds(tmp_path: Path, held: int) -> None:
+    path, other = tmp_path / "outbox.db", tmp_path / "other.db"
+    async with opened(sqlite_outbox(other)) as outbox:
+        await outbox.put([event(number) for number in range(held)], [], {})
+    async with opened(sqlite_outbox(path)) as outbox:
+        watched = Watched(outbox)
+        await outbox.put([event(1), event(2), event(3, environment="gone")], [], {})
+        await watched.figures.refresh()
+
+        await replace(outbox, path, other)
+        await watched.figures.refresh()
+
+    assert watched.sample("relay_outbox_events", environment="tests") == held
+    assert watched.sample("relay_outbox_events", environment="gone") is None
+    assert watched.sample("relay_books_difference", environment="tests") == 0
+
+
+# Sweeping.
 
 
 async def test_what_waits_too_long_expires_after_two_sweeps_that_agree(watched: Watched) -> None:

@@ -111,7 +111,7 @@ async def test_a_port_that_is_not_known_is_exit_1(
     done, [line] = await check(write(tmp_path, settings(flagsmith, heap)))
 
     assert done.returncode == 1
-    assert line.startswith("nobody can be asked, as admin.port is 0")
+    assert line.startswith("nobody can be asked: admin.port is 0")
 
 
 async def test_a_file_with_mistakes_stays_exit_2_and_nobody_is_asked(config: Path, relay: RelayProcess) -> None:
