@@ -14,14 +14,17 @@ from prometheus_client import CollectorRegistry
 
 from relay import __version__
 from relay.admin.figures import Figures
+from relay.admin.gauges import Gauges
 from relay.admin.server import Health, admin_app
+from relay.admin.status import status_of
 from relay.capture import Capture
 from relay.config import Config
+from relay.core.status import Status
 from relay.errors import OutboxError, OutboxInUse, StartError
 from relay.last_good import ConfigFile
 from relay.log import configure as configure_log
 from relay.log import wants_console
-from relay.metrics import Metrics
+from relay.metrics import Metrics, describe_process
 from relay.model import Clock, ConfigState
 from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
@@ -64,6 +67,7 @@ class Parts:
     sender: Sender
     proxy: Proxy
     upstream: Upstream
+    figures: Figures
     health: Health
     registry: CollectorRegistry
     clock: Clock
@@ -84,7 +88,8 @@ class Relay:
         # The one that runs now; what needs a restart in it is not heeded.
         self._config = config
         self._watcher = Watcher(file, self._apply, parts.metrics, parts.clock) if file else None
-        self._config_state = ConfigState("", parts.clock.wall())
+        self._started_at = parts.clock.wall()
+        self._config_state = ConfigState("", self._started_at)
         self._orphans = Orphans(parts.outbox, lambda: self._config.lanes())
         self._stopping = asyncio.Event()
         # Set once requests are answered; `url` and `admin_url` are known then.
@@ -122,6 +127,17 @@ class Relay:
         if self._watcher:
             self._watcher.ask()
 
+    def status(self) -> Status:
+        """What is known of this relay now; in any thread."""
+        return status_of(
+            self._parts.figures.reading,
+            now=self._parts.clock.wall(),
+            in_memory=self._parts.config.outbox.path is None,
+            started_at=self._started_at,
+            ready=self._parts.health.ready,
+            config=self.config_state,
+        )
+
     def stop(self) -> None:
         """Begin the orderly shutdown; `run` returns at its end."""
         self._parts.health.ready = False  # the load balancer looks elsewhere
@@ -150,8 +166,8 @@ class Relay:
         """Open both ports; the proxy's runner is the one that shuts down in order."""
         parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
         front = web.ServerRunner(parts.proxy.server())
-        status = admin_app(parts.health, parts.registry, admin.hosts, lambda: self.config_state)
-        back = web.AppRunner(status, access_log=None, shutdown_timeout=1)
+        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status)
+        back = web.AppRunner(pages, access_log=None, shutdown_timeout=1)
         self.url = await _open_port(stack, front, listen.host, listen.port, "listen")
         self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin")
         return front
@@ -159,7 +175,6 @@ class Relay:
     def _work(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """The long-lived tasks by name; all but the heartbeat are supervised."""
         parts = self._parts
-        figures = Figures(parts.outbox, parts.capture, parts.metrics, parts.clock)
         rules = parts.config.outbox
         keeper = Keeper(
             parts.outbox,
@@ -172,7 +187,7 @@ class Relay:
             "capture": parts.capture.run,
             "sender": parts.sender.run,
             "keeper": keeper.run,
-            "figures": figures.run,
+            "figures": parts.figures.run,
             "orphans": self._orphans.run,
         }
         if self._watcher:
@@ -187,7 +202,8 @@ class Relay:
             configure_log(config.log.level, console=wants_console(config.log.format))
         self._config = config
         await self._parts.sender.reload(lanes)
-        self._parts.proxy.environments = environments
+        self._parts.proxy.serve(environments)
+        self._parts.figures.environments = config.apps()
         self._orphans.look()
 
     def _announce(self) -> None:
@@ -253,6 +269,7 @@ async def running(
 def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
     """Make every part; nothing is opened or started yet."""
     metrics = Metrics.on(registry)
+    describe_process(registry)
     outbox = make_outbox(config)
     limits = CaptureLimits(
         max_answer=config.capture.max_answer,
@@ -263,14 +280,18 @@ def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
     before_answer = config.outbox.commit == "before_answer"
     capture = Capture(outbox, limits, metrics, before_answer=before_answer, clock=clock)
     upstream = Upstream(config.upstream)
+    sender = Sender(outbox, config.lanes(), metrics, clock)
+    figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock)
+    registry.register(Gauges(figures, clock))
     return Parts(
         config=config,
         metrics=metrics,
         outbox=outbox,
         capture=capture,
-        sender=Sender(outbox, config.lanes(), metrics, clock),
+        sender=sender,
         proxy=Proxy(config, upstream, capture, metrics, clock),
         upstream=upstream,
+        figures=figures,
         health=Health(),
         registry=registry,
         clock=clock,

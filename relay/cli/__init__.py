@@ -17,6 +17,7 @@ from relay.errors import ConfigError, RelayError
 COMMANDS = {
     "run": "The relay.",
     "check": "Find every mistake in the YAML; show the merged result, secrets masked.",
+    "status": "How the relay is doing: the status page in the terminal.",
     "schema": "JSON Schema of the YAML, for editors.",
     "preview": "Show the exact Heap event of one identity; send nothing.",
     "sandbox": "The whole path on one machine, with nothing else.",

@@ -1,4 +1,4 @@
-"""relay check --running: whether the running relay serves this file's content."""
+"""What the relay that runs on a file says of itself, and whether it serves this file's content."""
 
 import json
 from collections.abc import Iterator
@@ -23,20 +23,28 @@ class Comparison:
     told: tuple[str, ...]
 
 
-def compare(config: Config, source: Source) -> Comparison:
-    """Ask the relay at *config*'s admin port for what it serves, and compare that with *source*."""
+def ask_relay(config: Config, path: str) -> tuple[bool, str]:
+    """What a relay answers at *config*'s admin port: whether all is well, and its words."""
     admin = config.admin
     if not admin.port:
-        return Comparison(False, ("nobody can be asked: admin.port is 0, any free port; write one there",))
-    answered, said = ask(admin.host, admin.port, "/status.json", most=STATUS_BYTES)
+        return False, "nobody can be asked: admin.port is 0, any free port; write one there"
+    answered, said = ask(admin.host, admin.port, path, most=STATUS_BYTES)
+    return answered, said if answered else f"the file's admin port gives no status: {said}"
+
+
+def compare(config: Config, source: Source) -> Comparison:
+    """Ask the relay at *config*'s admin port for what it serves, and compare that with *source*."""
+    answered, said = ask_relay(config, "/status.json")
     if not answered:
-        return Comparison(False, (f"the file's admin port gives no status: {said}",))
+        return Comparison(False, (said,))
     try:
         state = json.loads(said)["config"]
         same = state["digest"] == source.digest and not state["needs_restart"]
         return Comparison(same, tuple(_told(state, source)))
     except (ValueError, KeyError, TypeError):
-        return Comparison(False, (f"what answers at {admin.host} port {admin.port} is no relay of this version",))
+        return Comparison(
+            False, (f"what answers at {config.admin.host} port {config.admin.port} is no relay of this version",)
+        )
 
 
 def _told(state: dict[str, Any], source: Source) -> Iterator[str]:

@@ -146,6 +146,10 @@ class Config(Section):
         """Heap app → the part of its limits this process may use."""
         return {each.heap.lane(): each.heap.share for each in self.environments}
 
+    def apps(self) -> dict[str, Lane]:
+        """Environment's name → its Heap app."""
+        return {each.name: each.heap.lane() for each in self.environments}
+
     def needs_restart(self, new: "Config") -> tuple[str, ...]:
         """The settings of *new* that a relay which was started on this one cannot change to while it runs."""
         return tuple(

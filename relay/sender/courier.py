@@ -192,6 +192,9 @@ class Courier:
     async def _conclude(self, holding: Holding, claims: Part, outcome: Outcome, answer: Answer) -> None:
         """One answer is in: heed it, say so, settle."""
         self._standing.heed(answer)
+        now = self._clock.wall()
+        for claim in outcome.delivered:
+            self._metrics.delivery_lag.observe(max(0.0, now - claim.event.captured_at))
         self._tell(outcome, answer)
         await self._settle(holding, claims, outcome, {})
 

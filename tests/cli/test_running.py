@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -14,28 +12,8 @@ from aiohttp.test_utils import RawTestServer
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.conftest import settings, write
-from tests.processes import RelayProcess, relay_process
+from tests.processes import RelayProcess
 from tests.test_process import run
-
-
-@pytest.fixture
-def port() -> int:
-    """One that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-@pytest.fixture
-def config(flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path, port: int) -> Path:
-    return write(tmp_path, settings(flagsmith, heap, admin={"port": port}))
-
-
-@pytest.fixture
-async def relay(config: Path) -> AsyncIterator[RelayProcess]:
-    async with relay_process(config) as relay:
-        await relay.wait_for("relay.started")
-        yield relay
 
 
 def append(config: Path, text: str) -> None:
