@@ -107,9 +107,9 @@ class Capture:
 
     def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
         """Queue an exchange that holds *size* reserved bytes."""
-        self._count(exchange.environment.name)
         committed = asyncio.get_running_loop().create_future() if self._before_answer else None
         offer = _Offer(exchange, size, committed)
+        self._count(exchange.environment.name)
         if _is_large(exchange):
             self._large.append(offer)
             self._large_work.set()
