@@ -152,12 +152,14 @@ class Capture:
 
     async def _read_large(self) -> None:
         while True:
+            while self._large:
+                # Taken off once it is read, so that none is lost where the task is broken off and restarted.
+                offer = self._large[0]
+                prepared = await asyncio.to_thread(self._prepare, offer.exchange)
+                self._done.append(_Outcome(self._large.popleft(), prepared))
+                self._work.set()
             await self._large_work.wait()
             self._large_work.clear()
-            while self._large:
-                offer = self._large.popleft()
-                self._done.append(_Outcome(offer, await asyncio.to_thread(self._prepare, offer.exchange)))
-                self._work.set()
 
     def _prepare(self, exchange: Exchange) -> "_Prepared":
         try:
@@ -187,17 +189,25 @@ class Capture:
         for outcome in outcomes:
             self._note_outcome(outcome)
         entries = [outcome.prepared.entry for outcome in outcomes if outcome.prepared.entry is not None]
-        if not await self._store(entries):
-            await self._store([])
-        for outcome in outcomes:
-            self.memory.give_back(outcome.offer.size)
-            if outcome.offer.committed is not None and not outcome.offer.committed.done():
-                outcome.offer.committed.set_result(None)
+        try:
+            if not await self._store(entries):
+                await self._store([])
+        finally:
+            for outcome in outcomes:
+                self._let_go(outcome.offer)
         if not self.in_hand.total():
             self._idle.set()
 
+    def _let_go(self, offer: "_Offer") -> None:
+        self.memory.give_back(offer.size)
+        if offer.committed is not None and not offer.committed.done():
+            offer.committed.set_result(None)
+
     async def _store(self, entries: "list[Event | DeadLetter]") -> bool:
-        """Put *entries* and the tally; False where the entries were refused, and the tally says so."""
+        """Put *entries* and the tally; False where the entries were refused, and the tally says so.
+
+        A bug in the outbox refuses them too, and is raised on to who supervises this.
+        """
         tally, self._tally = self._tally, Counter()
         if not entries and not tally:
             return True
@@ -211,6 +221,10 @@ class Capture:
             self._tally.update(tally)
             self._refuse_all(entries, failure)
             return not entries
+        except Exception:
+            self._tally.update(tally)
+            self._refuse_all(entries, OutboxError("a bug in the outbox, logged as task.crashed"))
+            raise
         for letter in dead:
             self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
         return True

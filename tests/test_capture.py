@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from relay.capture import Capture, time_ordered_key
 from relay.metrics import Metrics
-from relay.model import Book, Environment, Lane
+from relay.model import Book, DeadLetter, Environment, Event, Lane
+from relay.outbox import Tally
 from relay.outbox.memory import MemoryOutbox
 from relay.recording import OVERHEAD_BYTES, CaptureLimits
 
@@ -134,6 +135,39 @@ async def test_a_full_outbox_refuses_the_new_and_counts_it() -> None:
         feed(capture, answer())
 
         assert await book_of(capture, outbox) == Book(captured=1, refused={"outbox_full": 1})
+
+
+class BrokenOutbox(MemoryOutbox):
+    """Has the bug that nobody found; it shows once."""
+
+    broken = True
+
+    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+        if self.broken:
+            self.broken = False
+            raise RuntimeError
+        await super().put(events, dead_letters, tally)
+
+
+async def test_a_bug_in_the_outbox_costs_the_events_of_one_commit_and_leaks_nothing() -> None:
+    """The task ends for its supervisor, which starts it again; the large answer was not read yet, and is later."""
+    outbox = BrokenOutbox(max_bytes=10_000_000, dead_letter_share=0.25)
+    limits = CaptureLimits(max_answer=20_000_000, max_decoded=20_000_000, max_flags=100, memory=20_000_000)
+    capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=True)
+    large, small = feed(capture, answer("large", padding=9_000_000)), feed(capture, answer("small"))
+    assert large is not None
+    assert small is not None
+
+    with pytest.raises(ExceptionGroup):
+        await capture.run()
+    assert (small.done(), large.done()) == (True, False)
+
+    restarted = asyncio.create_task(capture.run())
+    assert await book_of(capture, outbox) == Book(captured=2, waiting=1, refused={"outbox_error": 1})
+    assert capture.memory.held == capture.in_hand.total() == 0
+    assert large.done()
+    restarted.cancel()
+    await asyncio.gather(restarted, return_exceptions=True)
 
 
 async def test_before_answer_the_future_ends_with_the_commit() -> None:
