@@ -16,7 +16,7 @@ from relay.errors import ConfigError, RelayError
 # `relay --help` imports none of them.
 COMMANDS = {
     "run": "The relay.",
-    "check": "Find every mistake in the YAML; show the merged result, secrets masked.",
+    "check": "Find every mistake in the YAML; show the merged result, secrets masked; probe it with --live.",
     "schema": "JSON Schema of the YAML, for editors.",
     "preview": "Show the exact Heap event of one identity; send nothing.",
     "sandbox": "The whole path on one machine, with nothing else.",
