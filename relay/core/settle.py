@@ -49,6 +49,8 @@ class Answer:
     # Which event of the request the text names, and the whole path to what is wrong with it.
     named: int | None = None
     path: str = ""
+    # When Heap says it answered, in seconds since 1970.
+    sent_at: float | None = None
 
 
 # So many refusals in a row, of different events and with the same text, are no coincidence.

@@ -4,7 +4,7 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 
-from relay.errors import OutboxError
+from relay.errors import OutboxError, OutboxOutdated
 
 # "FHob" in the file's header: nobody else's database is ever written to (sqlite.org/fileformat.html#application_id).
 APPLICATION_ID = 0x46486F62
@@ -147,10 +147,10 @@ def require_not_newer(database: sqlite3.Connection, migrations: Sequence[str] = 
 
 
 def require_current(database: sqlite3.Connection) -> None:
-    """Raise OutboxError for a file that a guest cannot work on."""
+    """Raise OutboxError for a file that a guest cannot work on, OutboxOutdated for one that waits for its migration."""
     require_not_newer(database)
     if recognise(database) < len(MIGRATIONS):
-        raise OutboxError("is not of this version yet; `relay run` makes it so when it starts")
+        raise OutboxOutdated("is not of this version yet; `relay run` makes it so when it starts")
 
 
 def _name_installation(database: sqlite3.Connection) -> None:
