@@ -4,7 +4,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from relay.model import Book, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
+from relay.model import (
+    Book,
+    DeadLetter,
+    Event,
+    JournalEntry,
+    Lane,
+    Lease,
+    Level,
+    Ready,
+    Settlement,
+    Trace,
+    Usage,
+)
 
 # (environment, "skipped" | "refused", reason) → how many, since they were last handed over.
 Tally = Mapping[tuple[str, str, str], int]
@@ -27,12 +39,21 @@ class Outbox(Protocol):
     async def close(self) -> None:
         """Let go of everything; what was put stays. Never raises."""
 
-    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
         """Return once all of it would survive a crash; all or nothing.
 
         Adds to the books: captured by the sum of the three, and each of the tally's counts. An event whose key
         is stored already (waiting or dead) is left as it is and not counted again. New events are due since they
         were captured. Raises OutboxFull where events do not fit (a tally alone always does).
+
+        *journal* is noted as far as the storage keeps one: the oldest entries go. An entry with a key is noted
+        together with its event or dead letter of the same call, and not where that key was stored already.
         """
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
@@ -56,7 +77,7 @@ class Outbox(Protocol):
 
         Claims it does not name stay leased. Whatever somebody else claimed meanwhile is theirs, and is left
         alone. Dead letters past their share of the storage push out the oldest ones, counted as dropped
-        ("dead_letters_full").
+        ("dead_letters_full"). The journal learns of each attempt, and of the answer as of *now*.
         """
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
@@ -71,6 +92,9 @@ class Outbox(Protocol):
 
     async def books(self) -> dict[str, Book]:
         """The totals by environment name."""
+
+    async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
+        """What the journal knows of *identity*, newest first; reads all of it where there is less than *limit*."""
 
     async def usage(self) -> Usage:
         """The storage in use against `max_bytes`."""

@@ -8,10 +8,25 @@ from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 
 from relay.errors import OutboxFull
-from relay.model import Book, Cause, Claim, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
+from relay.model import (
+    Book,
+    Cause,
+    Claim,
+    DeadLetter,
+    Event,
+    JournalEntry,
+    Lane,
+    Lease,
+    Level,
+    Ready,
+    Settlement,
+    Trace,
+    Usage,
+)
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.bookkeeping import Total, compile_books, take
+from relay.outbox.bookkeeping import JOURNAL_SHARE, Total, compile_books, fate, is_leased, take
+from relay.outbox.memory_journal import MemoryJournal, Noted
 from relay.outbox.order import Order
 
 # What an event takes beside its own texts: objects, tables and their entries, measured.
@@ -50,8 +65,9 @@ class _Level:
 class MemoryOutbox:
     """The twin of `SqliteOutbox`: passes the same tests, and survives nothing."""
 
-    def __init__(self, *, max_bytes: int, dead_letter_share: float) -> None:
+    def __init__(self, *, max_bytes: int, dead_letter_share: float, journal_entries: int = 0) -> None:
         self._max_bytes = max_bytes
+        self._journal = MemoryJournal(entries=journal_entries, max_bytes=int(max_bytes * JOURNAL_SHARE))
         self._dead_letter_bytes = int(max_bytes * dead_letter_share)
         self._number = 0
         self._keys: set[str] = set()
@@ -74,14 +90,23 @@ class MemoryOutbox:
 
     # Putting.
 
-    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
         """Return at once: nothing survives a crash."""
-        if events or dead_letters:
-            self._require_room(sum(map(_size, chain(events, (letter.event for letter in dead_letters)))))
+        if events or dead_letters or journal:
+            put = chain(events, (letter.event for letter in dead_letters))
+            self._require_room(sum(map(_size, put)) + self._journal.weigh(journal))
+        numbers: dict[str, int] = {}
         for event in events:
-            self._put_event(event)
+            self._put_event(event, numbers)
         for letter in dead_letters:
-            self._put_dead_letter(letter)
+            self._put_dead_letter(letter, numbers)
+        self._note(journal, numbers)
         self._trim_dead_letters()
         for (environment, book, reason), count in tally.items():
             self._post(environment, "captured", count)
@@ -89,14 +114,15 @@ class MemoryOutbox:
         self._arrivals.announce(events)
 
     def _require_room(self, needed: int) -> None:
-        if self._size + needed > self._max_bytes:
+        used = self._size + self._journal.size
+        if used + needed > self._max_bytes:
             raise OutboxFull(
-                f"the outbox in memory is full: {self._size:,} of {self._max_bytes:,} bytes are in use,"
+                f"the outbox in memory is full: {used:,} of {self._max_bytes:,} bytes are in use,"
                 f" and {needed:,} more do not fit"
             )
 
-    def _put_event(self, event: Event) -> None:
-        if self._store(event):
+    def _put_event(self, event: Event, numbers: dict[str, int]) -> None:
+        if self._store(event, numbers):
             self._start_waiting(self._number, event, event.captured_at)
 
     def _start_waiting(self, number: int, event: Event, since: float) -> None:
@@ -108,19 +134,31 @@ class MemoryOutbox:
         level.size += len(event.body)
         self._post(event.environment, "waiting", 1)
 
-    def _put_dead_letter(self, letter: DeadLetter) -> None:
-        if self._store(letter.event):
+    def _put_dead_letter(self, letter: DeadLetter, numbers: dict[str, int]) -> None:
+        if self._store(letter.event, numbers):
             self._bury(self._number, letter, letter.event.captured_at)
 
-    def _store(self, event: Event) -> bool:
-        """Give *event* a number, unless its key has one."""
+    def _store(self, event: Event, numbers: dict[str, int]) -> bool:
+        """Give *event* a number, and note it in *numbers*, unless its key has one."""
         if event.key in self._keys:
             return False
         self._number += 1
         self._keys.add(event.key)
+        numbers[event.key] = self._number
         self._size += _size(event)
         self._post(event.environment, "captured", 1)
         return True
+
+    def _note(self, journal: Sequence[JournalEntry], numbers: dict[str, int]) -> None:
+        noted: dict[int, JournalEntry] = {}
+        for entry in journal:
+            if not entry.key:
+                self._number += 1
+            number = numbers.pop(entry.key, None) if entry.key else self._number
+            if number is not None:
+                noted[number] = entry
+        for number, entry in sorted(noted.items()):
+            self._journal.add(number, entry)
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Wait for this process's own puts; there are no others."""
@@ -197,6 +235,8 @@ class MemoryOutbox:
             self._hold(waiting, settlement.retry[number], None)
         for number, waiting in released.items():
             self._hold(waiting, settlement.release[number], None)
+        self._journal.note_answers(acked, settlement.answers, now, delivered=True)
+        self._journal.note_answers(chain(died, retried), settlement.answers, now, delivered=False)
         return frozenset(chain(acked, died, retried, released))
 
     def _acknowledge(self, acked: Mapping[int, _Waiting]) -> None:
@@ -265,8 +305,9 @@ class MemoryOutbox:
     def _old(self, moment: float, now: float) -> Iterator[_Waiting]:
         for level in self._levels.values():
             for _, number in takewhile(lambda entry: entry[0] < moment, level.by_age):
-                if not _is_leased(self._waiting[number], now):
-                    yield self._waiting[number]
+                waiting = self._waiting[number]
+                if not is_leased(waiting.token, waiting.due, now):
+                    yield waiting
 
     def _made_before(self, moment: float) -> Iterator[int]:
         return (number for _, number in takewhile(lambda entry: entry[0] < moment, self._dead_by_time))
@@ -285,9 +326,32 @@ class MemoryOutbox:
         """Read the totals."""
         return compile_books(self._totals.items())
 
+    async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
+        """Read what is noted, and look where its events are."""
+        return [self._trace(noted, now) for noted in islice(self._journal.trace(identity), limit)]
+
+    def _trace(self, noted: Noted, now: float) -> Trace:
+        waiting, dead = self._waiting.get(noted.number), self._dead.get(noted.number)
+        leased = None if waiting is None else is_leased(waiting.token, waiting.due, now)
+        entry = noted.entry
+        return Trace(
+            environment=entry.environment,
+            at=entry.at,
+            method=entry.method,
+            verdict=entry.verdict,
+            properties=entry.properties,
+            key=entry.key,
+            attempts=noted.attempts,
+            answer=noted.answer,
+            answered_at=noted.answered_at,
+            place=fate(entry.key, leased=leased, dead=dead is not None, delivered=noted.delivered),
+            due=waiting.due if waiting and not leased else None,
+            cause=dead.letter.cause if dead else None,
+        )
+
     async def usage(self) -> Usage:
         """Add up texts and a measured surcharge for each event."""
-        return Usage(self._size, self._max_bytes)
+        return Usage(self._size + self._journal.size, self._max_bytes)
 
     def _post(self, environment: str, book: str, count: int, reason: str = "") -> None:
         self._totals[environment, book, reason] += count
@@ -295,7 +359,3 @@ class MemoryOutbox:
 
 def _size(event: Event) -> int:
     return len(event.body) + len(event.identity) + len(event.key) + EVENT_BYTES
-
-
-def _is_leased(waiting: _Waiting, now: float) -> bool:
-    return waiting.token is not None and now < waiting.due <= now + AHEAD_SECONDS

@@ -6,26 +6,42 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from relay.model import Book, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
+from relay.model import Book, DeadLetter, Event, JournalEntry, Lane, Lease, Level, Ready, Settlement, Trace, Usage
 from relay.outbox import Tally, statements, tables
 from relay.outbox.arrivals import Arrivals
+from relay.outbox.bookkeeping import JOURNAL_SHARE
 from relay.outbox.files import make_folder, open_as_guest, open_owned
+from relay.outbox.journal import trace
 from relay.outbox.owner import OwnerLock
 from relay.outbox.session import Session, Transaction
+from relay.outbox.statements import Bounds
 
 
 class SqliteOutbox:
     """Keeps the promises of `Outbox` across crashes and power cuts.
 
-    *dead_letter_share* is the part of *max_bytes* that dead letters may take. A *guest* works on a file beside the
-    relay that owns it, in the same short transactions; it makes or migrates none.
+    *dead_letter_share* is the part of *max_bytes* that dead letters may take, and *journal_entries* how many the
+    journal may have. A *guest* works on a file beside the relay that owns it, in the same short transactions; it makes
+    or migrates none.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, dead_letter_share: float, guest: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        dead_letter_share: float,
+        journal_entries: int = 0,
+        guest: bool = False,
+    ) -> None:
         path = path.resolve()  # one file has one lock, whatever names lead to it
         self._path = path
-        self._max_bytes = max_bytes
-        self._dead_letter_bytes = int(max_bytes * dead_letter_share)
+        self._bounds = Bounds(
+            max_bytes=max_bytes,
+            dead_letter_bytes=int(max_bytes * dead_letter_share),
+            journal_entries=journal_entries,
+            journal_bytes=int(max_bytes * JOURNAL_SHARE),
+        )
         self._lock = OwnerLock(path.with_name(f"{path.name}.lock"))
         self._writer = Session("outbox.writer", path, partial(open_as_guest, path) if guest else self._own)
         self._reader = Session("outbox.reader", path, partial(open_as_guest, path, read_only=True))
@@ -41,15 +57,21 @@ class SqliteOutbox:
         await self._writer.close()  # the last connection: it copies SQLite's log into the file
         self._lock.release()
 
-    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
         """Return once the commit was flushed to the disk."""
         work = partial(
             statements.put,
             events=events,
             dead_letters=dead_letters,
             tally=tally,
-            max_bytes=self._max_bytes,
-            dead_letter_bytes=self._dead_letter_bytes,
+            journal=journal,
+            bounds=self._bounds,
         )
         await self._writer.run(work, Transaction.DURABLE)
         self._arrivals.announce(events)
@@ -79,13 +101,14 @@ class SqliteOutbox:
             token=token,
             settlement=settlement,
             now=now,
-            dead_letter_bytes=self._dead_letter_bytes,
+            dead_letter_bytes=self._bounds.dead_letter_bytes,
         )
         return await self._writer.run(work, Transaction.DURABLE)
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else waits for the writer goes in between."""
-        expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=self._dead_letter_bytes)
+        most = self._bounds.dead_letter_bytes
+        expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=most)
         total: Counter[str] = Counter()
         while expired := await self._writer.run(expire, Transaction.DURABLE):
             total += expired
@@ -101,9 +124,13 @@ class SqliteOutbox:
         """Read the totals."""
         return await self._reader.run(tables.books, Transaction.READ)
 
+    async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
+        """Look the journal through from its end."""
+        return await self._reader.run(partial(trace, identity=identity, limit=limit, now=now), Transaction.READ)
+
     async def usage(self) -> Usage:
         """Measure the pages in use."""
-        return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._max_bytes)
+        return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._bounds.max_bytes)
 
     def _own(self) -> sqlite3.Connection:
         make_folder(self._path.parent)

@@ -4,12 +4,14 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import OutboxFull
-from relay.model import Cause, Claim, DeadLetter, Event, Lane, Lease, Ready, Settlement
+from relay.model import Cause, Claim, DeadLetter, Event, JournalEntry, Lane, Lease, Ready, Settlement
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.bookkeeping import Total, take
+from relay.outbox.journal import note_answers, trim_journal, write_journal
 from relay.outbox.tables import (
     Letter,
     Place,
@@ -18,6 +20,7 @@ from relay.outbox.tables import (
     drop_dead_letters,
     insert_events,
     known_lane,
+    next_number,
     post,
     start_waiting,
     stop_waiting,
@@ -30,6 +33,17 @@ SLICE = 500
 EXPIRED = Cause("expired")
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of what the storage may hold."""
+
+    # Of all together.
+    max_bytes: int
+    dead_letter_bytes: int
+    journal_entries: int
+    journal_bytes: int
+
+
 # Putting.
 
 
@@ -38,15 +52,20 @@ def put(
     events: Sequence[Event],
     dead_letters: Sequence[DeadLetter],
     tally: Tally,
+    journal: Sequence[JournalEntry],
     *,
-    max_bytes: int,
-    dead_letter_bytes: int,
+    bounds: Bounds,
 ) -> None:
     """Store all of it. Raises OutboxFull."""
-    if events or dead_letters:
+    if events or dead_letters or journal:
+        first = next_number(database)
         _put_events(database, events)
-        _put_dead_letters(database, dead_letters, dead_letter_bytes)
-        _require_room(database, max_bytes)
+        _put_dead_letters(database, dead_letters)
+        if bounds.journal_entries:
+            write_journal(database, journal, since=first)
+        trim_journal(database, entries=bounds.journal_entries, size=bounds.journal_bytes, added=len(journal))
+        trim_dead_letters(database, bounds.dead_letter_bytes)
+        _require_room(database, bounds.max_bytes)
     captured: Counter[Total] = Counter()
     for (environment, _, _), count in tally.items():
         captured[environment, "captured", ""] += count
@@ -72,13 +91,12 @@ def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:
     post(database, {(environment, "captured", ""): count for environment, count in put.items()})
 
 
-def _put_dead_letters(database: sqlite3.Connection, letters: Sequence[DeadLetter], dead_letter_bytes: int) -> None:
+def _put_dead_letters(database: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
     first = insert_events(database, [letter.event for letter in letters])
     made: Counter[str] = Counter()
     for number, letter in enumerate(letters, first):
         made += bury(database, {number: letter.cause}, letter.event.captured_at)
     post(database, {(environment, "captured", ""): count for environment, count in made.items()})
-    trim_dead_letters(database, dead_letter_bytes)
 
 
 # Claiming. Due are two stretches of one index: what was reached, and what lies too far ahead to be true.
@@ -155,6 +173,8 @@ def settle(
     trim_dead_letters(database, dead_letter_bytes)
     retried = _let_go(database, held.keys() & settlement.retry.keys(), settlement.retry, attempts=1)
     released = _let_go(database, (held.keys() - retried) & settlement.release.keys(), settlement.release, attempts=0)
+    note_answers(database, acked, settlement.answers, now, delivered=True)
+    note_answers(database, died.keys() | retried, settlement.answers, now, delivered=False)
     return frozenset(acked.keys() | died.keys() | retried | released)
 
 

@@ -111,9 +111,17 @@ def _number_lane(database: sqlite3.Connection, lane: Lane) -> int:
 # Events.
 
 
+def next_number(database: sqlite3.Connection) -> int:
+    """The first free number; events and journal entries are counted together."""
+    (number,) = database.execute(
+        "SELECT max(coalesce((SELECT max(id) FROM events), 0), coalesce((SELECT max(id) FROM journal), 0)) + 1"
+    ).fetchone()
+    return int(number)
+
+
 def insert_events(database: sqlite3.Connection, events: Sequence[Event]) -> int:
     """Store those *events* whose keys are new, and return the first one's number; the others' follow in order."""
-    (first,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM events").fetchone()
+    first = next_number(database)
     lanes = {lane: _number_lane(database, lane) for lane in {event.lane for event in events}}
     database.executemany(
         "INSERT INTO events (id, key, environment, lane, identity, captured_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -123,7 +131,7 @@ def insert_events(database: sqlite3.Connection, events: Sequence[Event]) -> int:
             for number, event in enumerate(events, first)
         ),
     )
-    return int(first)
+    return first
 
 
 def delete_events(database: sqlite3.Connection, numbers: Iterable[int]) -> None:
