@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.capture import Capture, time_ordered_key
 from relay.metrics import Metrics
-from relay.model import Book, Environment, Lane
+from relay.model import Book, Cause, Environment, Lane, Verdict
 from relay.outbox.memory import MemoryOutbox
 from relay.recording import OVERHEAD_BYTES, CaptureLimits
 
@@ -36,7 +36,7 @@ def feed(capture: Capture, body: bytes, *, answer_type: str = "application/json"
 async def capturing(
     limits: CaptureLimits = LIMITS, *, max_bytes: int = 10_000_000, before_answer: bool = False
 ) -> AsyncIterator[tuple[Capture, MemoryOutbox]]:
-    outbox = MemoryOutbox(max_bytes=max_bytes, dead_letter_share=0.25)
+    outbox = MemoryOutbox(max_bytes=max_bytes, dead_letter_share=0.25, journal_entries=10)
     await outbox.open()
     capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=before_answer)
     running = asyncio.create_task(capture.run())
@@ -58,6 +58,29 @@ async def test_an_identity_answer_becomes_a_waiting_event() -> None:
         feed(capture, answer())
 
         assert await book_of(capture, outbox) == Book(captured=1, waiting=1)
+
+
+async def test_an_evaluation_is_noted_in_the_journal_with_its_event() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer())
+        await capture.drained()
+
+        (found,) = await outbox.trace("ada", limit=9, now=1_800_000_001.0)
+
+    assert (found.environment, found.at, found.method) == ("tests", 1_800_000_000.0, "GET")
+    assert (found.verdict, found.place) == (Verdict(True, "every_call"), "waiting")
+    assert found.properties == b'{"dark_mode":true}'
+
+
+async def test_an_evaluation_that_can_never_be_sent_is_noted_with_the_reason() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer("a" * 300))
+        await capture.drained()
+
+        (found,) = await outbox.trace("a" * 300, limit=9, now=1_800_000_001.0)
+
+    assert (found.verdict, found.place) == (Verdict(False, "identity_too_long"), "dead_letter")
+    assert found.cause == Cause("identity_too_long")
 
 
 async def test_an_answer_without_flags_is_skipped_and_counted() -> None:

@@ -11,7 +11,7 @@ from relay.config.values import refuse
 # must either work or be refused, never ignored.
 NOT_YET: dict[str, frozenset[str]] = {
     "Config": frozenset({"reload"}),
-    "OutboxConfig": frozenset({"journal", "spool"}),
+    "OutboxConfig": frozenset({"spool"}),
     "Rules": frozenset(
         {
             *("send", "heartbeat", "remember", "when_behind", "features", "identities", "sample", "transient", "empty"),

@@ -36,6 +36,8 @@ class Translation:
     """What becomes of an evaluation, and how often something was altered to be acceptable, by reason."""
 
     entry: Event | DeadLetter
+    # The event's properties as they stand in its body: one JSON object.
+    properties: bytes
     altered: Mapping[str, int]
 
 
@@ -48,20 +50,20 @@ def translate(evaluation: Evaluation, environment: Environment, *, key: str, cap
     "identity_unacceptable" (another identity is another person) and "event_too_large" (fewer flags are other flags).
     """
     altered: Counter[str] = Counter()
-    properties = _properties(evaluation.flags, altered)
+    properties = _ENCODE(_properties(evaluation.flags, altered))
     identity = _spelled_out(evaluation.identity)
     body = _ENCODE(
         {
             "event": environment.event,
             "identity": identity,
-            "properties": properties,
+            "properties": msgspec.Raw(properties),
             "timestamp": _timestamp(captured_at),
             "idempotency_key": key,
         }
     )
     event = Event(key, environment.name, environment.lane, identity, captured_at, body)
     obstacle = _obstacle(evaluation.identity, event)
-    return Translation(DeadLetter(event, Cause(obstacle)) if obstacle else event, altered)
+    return Translation(DeadLetter(event, Cause(obstacle)) if obstacle else event, properties, altered)
 
 
 def _obstacle(identity: str, event: Event) -> str:

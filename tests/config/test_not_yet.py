@@ -9,7 +9,7 @@ from tests.config.conftest import Yaml
 
 OTHERS = {
     "Config": {"reload": "5s"},
-    "OutboxConfig": {"journal": "1", "spool": "sqlite:///spool.db"},
+    "OutboxConfig": {"spool": "sqlite:///spool.db"},
     "Rules": {
         "send": "on_change",
         "heartbeat": "0",
