@@ -127,6 +127,42 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A dead letter as it is stored."""
+
+    # Ascending in the order of storage; never another's while it is stored.
+    number: int
+    letter: DeadLetter
+    # Seconds since 1970.
+    made_at: float
+    # Requests to Heap that carried it.
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """A choice of dead letters; None is any."""
+
+    # The environment's name in the YAML when they were captured.
+    environment: str | None = None
+    # Of their causes.
+    reason: str | None = None
+    # Seconds since 1970: made at or after the one, and before the other.
+    since: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How much of an identity was erased."""
+
+    waiting: int
+    dead_letters: int
+    # Entries.
+    journal: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """An event leased from the outbox; ours until the lease ends."""
 

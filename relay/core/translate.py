@@ -22,6 +22,9 @@ KEY_UNITS = 512
 # What JavaScript, and so perhaps Heap, can still tell from its neighbours.
 LARGEST_INTEGER = 2**53 - 1
 
+# Why an event can never be sent as it is.
+OBSTACLES = frozenset({"identity_unacceptable", "identity_too_long", "event_too_large"})
+
 ENVELOPE = b'{"app_id":"","events":[]}'
 
 # Heap's SDKs drop a key without a visible character.

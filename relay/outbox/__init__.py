@@ -1,21 +1,24 @@
 """Where events wait until Heap has them: the promises every storage keeps."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from relay.model import (
     Book,
     DeadLetter,
     Event,
+    Forgotten,
     JournalEntry,
     Lane,
     Lease,
     Level,
     Ready,
     Settlement,
+    StoredLetter,
     Trace,
     Usage,
+    Which,
 )
 
 # (environment, "skipped" | "refused", reason) → how many, since they were last handed over.
@@ -85,6 +88,41 @@ class Outbox(Protocol):
 
         Drop dead letters made before *forget_before* ("dead_letter_expired"). Works in slices, each of them all
         or nothing, so that others get their turn. Returns how many expired, by environment.
+        """
+
+    # What an operator asks for. Each works in slices, all or nothing each, so that others get their turn; what stops it
+    # halfway leaves the rest for the next call. Guests may call them while the relay runs.
+
+    async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:
+        """At most *limit* of the chosen dead letters whose numbers are higher than *after*, ascending."""
+
+    async def count_dead_letters(self, which: Which) -> int:
+        """How many dead letters are chosen."""
+
+    async def replay(self, numbers: Iterable[int], *, now: float) -> int:
+        """Let dead letters wait again, due at *now*; return how many do.
+
+        Key, time stamp and body stay as they are; attempts are counted anew, and age counts from *now*. Left alone is
+        what is stored no more, and what could never be sent ("identity_too_long", "identity_unacceptable",
+        "event_too_large"). They go to the lane they were captured for. A sender in another process sees them with its
+        next `peek`.
+        """
+
+    async def drop(self, numbers: Iterable[int]) -> int:
+        """Drop dead letters ("operator"); return how many were there."""
+
+    async def move(self, lane: Lane, to: Lane, *, now: float) -> int:
+        """Let what waits in *lane*, and is not leased at *now*, wait in the lane *to*; return how many do."""
+
+    async def drop_lane(self, lane: Lane, *, now: float) -> int:
+        """Drop what waits in *lane* and is not leased at *now* ("orphaned"); return how many that were."""
+
+    async def forget(self, identity: str) -> Forgotten:
+        """Erase *identity*: what waits, leased or not, and dead letters ("forgotten"); and its journal.
+
+        A request in flight may still reach Heap; its settlement finds the event gone. What is captured during the
+        call may stay. Nothing of it is left in the storage's files, unless somebody reads in them just then: in that
+        case it is overwritten in the course of time. Looks through all that is stored.
         """
 
     async def levels(self) -> list[Level]:

@@ -1,13 +1,16 @@
 """What every storage counts alike: the books, how much a claim takes, and what the journal knows things by."""
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from relay.model import Book, Fate
 from relay.outbox import AHEAD_SECONDS
 
 T = TypeVar("T")
+
+# What one transaction of a longer work does; tens of milliseconds, so that others get their turn.
+SLICE = 500
 
 # One total of the books: (environment, book, reason); what is counted without a reason has an empty one.
 Total = tuple[str, str, str]
@@ -53,6 +56,12 @@ def take(entries: Iterable[T], size_of: Callable[[T], int], *, limit: int, max_b
             break
         taken.append(entry)
     return taken
+
+
+def slices(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """*numbers*, each once and ascending, a slice at a time."""
+    ordered = sorted(set(numbers))
+    return (ordered[start : start + SLICE] for start in range(0, len(ordered), SLICE))
 
 
 def is_leased(token: str | None, due: float, now: float) -> bool:

@@ -84,7 +84,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
         recognise(database)
     # rw: SQLite itself makes no file, ours has its mode from the start.
-    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    # What is deleted names people, so it is overwritten (sqlite.org/pragma.html#pragma_secure_delete). This costs about
+    # one percent of the outbox's time.
+    database.execute("PRAGMA secure_delete = ON")
+    return database
 
 
 def _log_ahead(database: sqlite3.Connection, path: Path) -> None:

@@ -12,14 +12,12 @@ from itertools import count
 from typing import Any
 
 from relay.model import Cause, JournalEntry, Trace, Verdict
-from relay.outbox.bookkeeping import fate, fingerprint, identity_fingerprint, is_leased
+from relay.outbox.bookkeeping import SLICE, fate, fingerprint, identity_fingerprint, is_leased
 from relay.outbox.tables import next_number
 
 # About what an entry takes, and a set of properties beside its text; measured.
 ENTRY_BYTES = 160
 STATE_BYTES = 40
-# Where the bounds became narrower, a call cuts off so many more than it adds.
-SLICE = 500
 
 
 # Writing.
@@ -84,7 +82,10 @@ def note_answers(
 
 
 def trim_journal(database: sqlite3.Connection, *, entries: int, size: int, added: int) -> None:
-    """Remove the oldest until there are at most *entries*, and they take at most *size* bytes."""
+    """Remove the oldest until there are at most *entries*, and they take at most *size* bytes.
+
+    A call removes a slice more than were *added*, where the bounds have become narrower.
+    """
     ((have,), (take,)) = (
         database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         for name in ("journal_entries", "journal_bytes")

@@ -98,7 +98,8 @@ MIGRATIONS: tuple[str, ...] = (
     DROP INDEX waiting_by_age;
     CREATE INDEX waiting_by_age ON waiting (lane, environment, since);
 
-    -- Dead letters are counted by reason.
+    -- Dead letters know how often they were tried, and are counted by reason.
+    ALTER TABLE dead_letters ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
     DELETE FROM books WHERE book = 'dead_letters';
     INSERT INTO books SELECT environment, 'dead_letters', reason, count(*) FROM dead_letters
         GROUP BY environment, reason;

@@ -1,20 +1,42 @@
 """The outbox in one SQLite file: a thread that writes, a thread that reads, so that status never waits for a commit."""
 
+import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from relay.model import Book, DeadLetter, Event, JournalEntry, Lane, Lease, Level, Ready, Settlement, Trace, Usage
-from relay.outbox import Tally, statements, tables
+from relay.model import (
+    Book,
+    DeadLetter,
+    Event,
+    Forgotten,
+    JournalEntry,
+    Lane,
+    Lease,
+    Level,
+    Ready,
+    Settlement,
+    StoredLetter,
+    Trace,
+    Usage,
+    Which,
+)
+from relay.outbox import Tally, operate, statements, tables
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.bookkeeping import JOURNAL_SHARE
+from relay.outbox.bookkeeping import JOURNAL_SHARE, SLICE, slices
 from relay.outbox.files import make_folder, open_as_guest, open_owned
-from relay.outbox.journal import trace
+from relay.outbox.journal import forget_entries, trace
 from relay.outbox.owner import OwnerLock
-from relay.outbox.session import Session, Transaction
+from relay.outbox.session import Session, Transaction, Work
 from relay.outbox.statements import Bounds
+
+T = TypeVar("T")
+
+# Between two slices of an operator's work. Who waits for the file asks every 1 to 15 ms in the time that a slice takes.
+REST_SECONDS = 0.02
 
 
 class SqliteOutbox:
@@ -115,6 +137,62 @@ class SqliteOutbox:
         while await self._writer.run(partial(statements.forget, before=forget_before), Transaction.DURABLE):
             pass
         return total
+
+    async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:
+        """Read them by their numbers."""
+        work = partial(operate.dead_letters, which=which, after=after, limit=limit)
+        return await self._reader.run(work, Transaction.READ)
+
+    async def count_dead_letters(self, which: Which) -> int:
+        """Look through them."""
+        return await self._reader.run(partial(operate.count_dead_letters, which=which), Transaction.READ)
+
+    async def replay(self, numbers: Iterable[int], *, now: float) -> int:
+        """Replay slice by slice."""
+        return sum([await self._slice(partial(operate.replay, numbers=some, now=now)) for some in slices(numbers)])
+
+    async def drop(self, numbers: Iterable[int]) -> int:
+        """Drop slice by slice."""
+        return sum(
+            [await self._slice(partial(operate.drop, numbers=some, reason="operator")) for some in slices(numbers)]
+        )
+
+    async def move(self, lane: Lane, to: Lane, *, now: float) -> int:
+        """Move slice by slice."""
+        return await self._until_done(partial(operate.move, lane=lane, to=to, now=now))
+
+    async def drop_lane(self, lane: Lane, *, now: float) -> int:
+        """Drop slice by slice."""
+        return await self._until_done(partial(operate.drop_lane, lane=lane, now=now))
+
+    async def forget(self, identity: str) -> Forgotten:
+        """Look through all events in a reader, and drop what was found; what is deleted is overwritten as well."""
+        name = identity.encode(errors="surrogatepass")
+        waiting = dead_letters = 0
+        after: int | None = 0
+        while after is not None:
+            found, after = await self._reader.run(partial(operate.find, identity=name, after=after), Transaction.READ)
+            for some in slices(found):
+                forgotten = await self._slice(partial(operate.forget, identity=name, numbers=some))
+                waiting, dead_letters = waiting + forgotten[0], dead_letters + forgotten[1]
+        journal = await self._until_done(partial(forget_entries, identity=identity))
+        await self._writer.empty_log()
+        return Forgotten(waiting, dead_letters, journal)
+
+    async def _until_done(self, work: Work[int]) -> int:
+        """Do slice after slice, until one is not full; return the sum of them."""
+        total = 0
+        while done := await self._slice(work):
+            total += done
+            if done < SLICE:
+                break
+        return total
+
+    async def _slice(self, work: Work[T]) -> T:
+        """Do one slice of a longer work, and rest: SQLite lets in who asks just then, not who has waited longest."""
+        result = await self._writer.run(work, Transaction.DURABLE)
+        await asyncio.sleep(REST_SECONDS)
+        return result
 
     async def levels(self) -> list[Level]:
         """Read the counts that are kept, and the first of each by age."""
