@@ -1,14 +1,16 @@
 # make run                  the sandbox: stand-in Flagsmith, relay, stand-in Heap, sample traffic
 # make run CONFIG=my.yaml   the relay with your file
 # make test                 every check; installs what is missing
+# make image                build the image for real and run it as a cluster does; installs what is missing
 # make bench                the relay beside a plain proxy, on this machine
 # make lock                 write requirements/*.txt and the SDKs' lock file anew (ARGS=--upgrade: with the newest versions)
+# make chart-schema         write the relay's schema into the chart's, after a change of the YAML's
 # make clean                remove what the others made
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test bench lock clean
+.PHONY: run test image bench lock chart-schema clean
 
 VENV := .venv
 SDKS := tests/sdk/node_modules/.package-lock.json
@@ -26,6 +28,10 @@ test: $(VENV)/.test $(SDKS)
 	mypy
 	pytest
 
+image: $(VENV)/.test
+	hadolint Dockerfile
+	pytest tests/image -m image
+
 bench: $(VENV)/.test
 	@exec python -m bench $(ARGS)
 
@@ -38,6 +44,9 @@ lock:
 	$(LOCK) $(ARGS) pyproject.toml requirements/build.in requirements/test.in -o requirements/test.txt
 	$(LOCK) $(ARGS) requirements/node.in -o requirements/node.txt
 	cd tests/sdk && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+
+chart-schema: $(VENV)/.run
+	python scripts/chart_schema.py
 
 clean:
 	rm -rf $(VENV) tests/sdk/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,9 @@
 """The only place that knows all the parts: build them, start them, supervise them, stop them in order."""
 
 import asyncio
+import errno
 import os
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,12 +14,18 @@ from prometheus_client import CollectorRegistry
 
 from relay import __version__
 from relay.admin.figures import Figures
+from relay.admin.gauges import Gauges
 from relay.admin.server import Health, admin_app
+from relay.admin.status import status_of
 from relay.capture import Capture
 from relay.config import Config
+from relay.core.status import Status
 from relay.errors import OutboxError, OutboxInUse, StartError
-from relay.metrics import Metrics
-from relay.model import Clock
+from relay.last_good import ConfigFile
+from relay.log import configure as configure_log
+from relay.log import wants_console
+from relay.metrics import Metrics, describe_process
+from relay.model import Clock, ConfigState
 from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
 from relay.outbox.memory import MemoryOutbox
@@ -25,8 +33,10 @@ from relay.outbox.sqlite import SqliteOutbox
 from relay.proxy import Proxy
 from relay.recording import CaptureLimits
 from relay.sender import Sender
+from relay.sender.orphans import Orphans
 from relay.supervise import supervised
 from relay.upstream import Upstream
+from relay.watch import Watcher
 
 log = structlog.get_logger(__name__)
 
@@ -36,11 +46,20 @@ COMMIT_SECONDS = 3.0
 # For cutting what is still connected at the very end. Not 0: to aiohttp that is no limit at all.
 CUT_SECONDS = 0.1
 
+# Why a port cannot be opened, and what to do about it.
+NO_SUCH_ADDRESS = "write an address of this machine for {section}.host, or 0.0.0.0 for all"
+PORT_ADVICE = {
+    errno.EACCES: "change {section}.port to 1024 or more, or give the relay the right (CAP_NET_BIND_SERVICE)",
+    errno.EADDRINUSE: "change {section}.port, or stop who holds it",
+    errno.EADDRNOTAVAIL: NO_SUCH_ADDRESS,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything one relay is made of."""
 
+    # What it was started on.
     config: Config
     metrics: Metrics
     outbox: Outbox
@@ -48,18 +67,30 @@ class Parts:
     sender: Sender
     proxy: Proxy
     upstream: Upstream
+    figures: Figures
     health: Health
     registry: CollectorRegistry
     clock: Clock
 
 
 class Relay:
-    """One relay in this process: `run` until `stop`."""
+    """One relay in this process: `run` until `stop`. Where it is told the *file* of its *config*, it watches that."""
 
     def __init__(
-        self, config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None
+        self,
+        config: Config,
+        *,
+        file: ConfigFile | None = None,
+        registry: CollectorRegistry | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self._parts = build(config, registry or CollectorRegistry(), clock or Clock())
+        parts = self._parts = build(config, registry or CollectorRegistry(), clock or Clock())
+        # The one that runs now; what needs a restart in it is not heeded.
+        self._config = config
+        self._watcher = Watcher(file, self._apply, parts.metrics, parts.clock) if file else None
+        self._started_at = parts.clock.wall()
+        self._config_state = ConfigState("", self._started_at)
+        self._orphans = Orphans(parts.outbox, lambda: self._config.lanes())
         self._stopping = asyncio.Event()
         # Set once requests are answered; `url` and `admin_url` are known then.
         self.started = asyncio.Event()
@@ -85,6 +116,27 @@ class Relay:
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stopping.is_set()
+
+    @property
+    def config_state(self) -> ConfigState:
+        """Whether what runs is what the configuration file says."""
+        return self._watcher.state if self._watcher else self._config_state
+
+    def look_at_file(self) -> None:
+        """Look now whether the configuration file changed."""
+        if self._watcher:
+            self._watcher.ask()
+
+    def status(self) -> Status:
+        """What is known of this relay now; in any thread."""
+        return status_of(
+            self._parts.figures.reading,
+            now=self._parts.clock.wall(),
+            in_memory=self._parts.config.outbox.path is None,
+            started_at=self._started_at,
+            ready=self._parts.health.ready,
+            config=self.config_state,
+        )
 
     def stop(self) -> None:
         """Begin the orderly shutdown; `run` returns at its end."""
@@ -113,16 +165,16 @@ class Relay:
     async def _listen(self, stack: AsyncExitStack) -> web.ServerRunner:
         """Open both ports; the proxy's runner is the one that shuts down in order."""
         parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
-        front = web.ServerRunner(parts.proxy.server(), shutdown_timeout=parts.config.shutdown.finish)
-        back = web.AppRunner(admin_app(parts.health, parts.registry, admin.hosts), access_log=None, shutdown_timeout=1)
-        self.url = await _open_port(stack, front, listen.host, listen.port, "listen.port")
-        self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin.port")
+        front = web.ServerRunner(parts.proxy.server())
+        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status)
+        back = web.AppRunner(pages, access_log=None, shutdown_timeout=1)
+        self.url = await _open_port(stack, front, listen.host, listen.port, "listen")
+        self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin")
         return front
 
     def _work(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """The long-lived tasks by name; all but the heartbeat are supervised."""
         parts = self._parts
-        figures = Figures(parts.outbox, parts.capture, parts.metrics, parts.clock)
         rules = parts.config.outbox
         keeper = Keeper(
             parts.outbox,
@@ -135,10 +187,24 @@ class Relay:
             "capture": parts.capture.run,
             "sender": parts.sender.run,
             "keeper": keeper.run,
-            "figures": figures.run,
+            "figures": parts.figures.run,
+            "orphans": self._orphans.run,
         }
+        if self._watcher:
+            passengers["watcher"] = self._watcher.run
         work = [(name, supervised(run, name, parts.metrics)) for name, run in passengers.items()]
         return [*work, ("heartbeat", parts.health.tick())]
+
+    async def _apply(self, config: Config) -> None:
+        """Run on *config* from now on; requests in flight, to Heap too, go on as they began."""
+        lanes, environments = config.lanes(), config.by_key()
+        if config.log != self._config.log:
+            configure_log(config.log.level, console=wants_console(config.log.format))
+        self._config = config
+        await self._parts.sender.reload(lanes)
+        self._parts.proxy.serve(environments)
+        self._parts.figures.environments = config.apps()
+        self._orphans.look()
 
     def _announce(self) -> None:
         """Say in a few lines what will be done, and be ready for it."""
@@ -153,10 +219,10 @@ class Relay:
         self.started.set()
 
     async def _shut_down(self, front: web.ServerRunner) -> None:
-        parts, limits = self._parts, self._parts.config.shutdown
+        parts, limits = self._parts, self._config.shutdown
         log.info("relay.stopping", grace=limits.grace, finish=limits.finish)
         await asyncio.sleep(limits.grace)
-        await front.cleanup()  # stop accepting; requests in flight finish
+        await _close_port(front, limits.finish)  # stop accepting; requests in flight finish
         with suppress(TimeoutError):
             async with asyncio.timeout(COMMIT_SECONDS):
                 await parts.proxy.finished()  # answers whose caller left are read to their end
@@ -170,7 +236,7 @@ class Relay:
         if not self.started.is_set():
             return
         parts = self._parts
-        waiting, lost = 0, parts.capture.in_hand.total()
+        waiting, lost = 0, parts.capture.at_risk
         with suppress(OutboxError):
             waiting = sum(level.events for level in await parts.outbox.levels())
         if parts.config.outbox.dies_with_process:
@@ -180,10 +246,14 @@ class Relay:
 
 @asynccontextmanager
 async def running(
-    config: Config, *, registry: CollectorRegistry | None = None, clock: Clock | None = None
+    config: Config,
+    *,
+    file: ConfigFile | None = None,
+    registry: CollectorRegistry | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay that serves while the context is open, and is shut down in order at its end."""
-    relay = Relay(config, registry=registry, clock=clock)
+    relay = Relay(config, file=file, registry=registry, clock=clock)
     run = asyncio.create_task(relay.run(), name="relay")
     started = asyncio.create_task(relay.started.wait(), name="relay.started")
     await asyncio.wait({run, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -199,6 +269,7 @@ async def running(
 def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
     """Make every part; nothing is opened or started yet."""
     metrics = Metrics.on(registry)
+    describe_process(registry)
     outbox = make_outbox(config)
     limits = CaptureLimits(
         max_answer=config.capture.max_answer,
@@ -209,14 +280,18 @@ def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
     before_answer = config.outbox.commit == "before_answer"
     capture = Capture(outbox, limits, metrics, before_answer=before_answer, clock=clock)
     upstream = Upstream(config.upstream)
+    sender = Sender(outbox, config.lanes(), metrics, clock)
+    figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock)
+    registry.register(Gauges(figures, clock))
     return Parts(
         config=config,
         metrics=metrics,
         outbox=outbox,
         capture=capture,
-        sender=Sender(outbox, config.lanes(), metrics, clock),
+        sender=sender,
         proxy=Proxy(config, upstream, capture, metrics, clock),
         upstream=upstream,
+        figures=figures,
         health=Health(),
         registry=registry,
         clock=clock,
@@ -256,26 +331,33 @@ def require_c_parser() -> None:
         raise StartError("aiohttp's C parser is missing; install aiohttp from a binary wheel, or with a C compiler")
 
 
-async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, key: str) -> str:
+async def _open_port(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, section: str) -> str:
     await runner.setup()
     stack.push_async_callback(_close_port, runner)
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as failure:
-        # asyncio wraps the system's words into its own.
-        reason = os.strerror(failure.errno) if failure.errno else str(failure)
-        advice = f"change {key}, or stop who holds it"
-        raise StartError(f"cannot listen on {host} port {port}: {reason}; {advice}") from failure
+        raise StartError(f"cannot listen on {host} port {port}: {reason_and_advice(failure, section)}") from failure
     return _url(runner.addresses[0])
 
 
-async def _close_port(runner: web.BaseRunner) -> None:
-    """Close what an orderly shutdown left open: nothing, unless there was none."""
+def reason_and_advice(failure: OSError, section: str) -> str:
+    """The system's words, which asyncio wraps into its own, and what to do about them."""
+    if isinstance(failure, socket.gaierror):
+        return f"{failure.strerror}; {NO_SUCH_ADDRESS.format(section=section)}"
+    number = failure.errno or errno.EADDRNOTAVAIL  # newer asyncio gives no number for it
+    advice = PORT_ADVICE.get(number, "change {section}.host or {section}.port")
+    return f"{os.strerror(number)}; {advice.format(section=section)}"
+
+
+async def _close_port(runner: web.BaseRunner, finish: float = CUT_SECONDS) -> None:
+    """Stop accepting, give requests in flight *finish* seconds, and cut what is left: nothing at a second call."""
     for site in runner.sites:
         await site.stop()
+    await asyncio.sleep(0)  # what was accepted just now begins
     if runner.server is not None:
         runner.server.pre_shutdown()  # a scraper's idle connection has nothing to wait for
-        await runner.server.shutdown(CUT_SECONDS)
+        await runner.server.shutdown(finish)
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -76,6 +76,11 @@ class Capture:
         self.captured: Counter[str] = Counter()
         self.in_hand: Counter[str] = Counter()
 
+    @property
+    def at_risk(self) -> int:
+        """What would be lost if the process ended now: neither committed, nor known as skipped or refused."""
+        return self.in_hand.total() - self._tally.total()
+
     def begin(
         self, environment: Environment, method: str, target: str, request_type: str, request_encoding: str
     ) -> Recording:

@@ -81,7 +81,7 @@ class Heap:
         try:
             async with self._session.post(self._url, data=body, allow_redirects=False) as response:
                 return await self._read(response)
-        except (aiohttp.ClientError, OSError) as exc:
+        except (aiohttp.ClientError, OSError, ValueError) as exc:  # ValueError: no such host can be (yarl, idna)
             raise HeapUnreachable(_one_line(f"{type(exc).__name__}: {exc}")) from exc
 
     async def _read(self, response: aiohttp.ClientResponse) -> Answer:

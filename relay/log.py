@@ -1,10 +1,12 @@
 """Logging: one line per outcome, JSON or console, redacted by a processor."""
 
 import logging
+import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -17,10 +19,33 @@ PRIVATE = frozenset(
     }
 )
 
+# Where in asyncio's words the words end: what follows shows arguments, tasks and the texts of their exceptions.
+SHOWN = re.compile(r"(\((?!\))|[<\n]).*", re.DOTALL)
+
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Replace values that could name a person or open a door."""
-    return {name: "[redacted]" if name.lower() in PRIVATE else value for name, value in event.items()}
+    """Replace values that could name a person or open a door, however deep they are."""
+    return {name: _redacted(name, value) for name, value in event.items()}
+
+
+def _redacted(name: object, value: Any) -> Any:
+    if str(name).lower() in PRIVATE:
+        return "[redacted]"
+    match value:
+        case Mapping():
+            return {inner: _redacted(inner, each) for inner, each in value.items()}
+        case list() | tuple():
+            return [_redacted("", each) for each in value]
+        case _:
+            return value
+
+
+def keep_asyncio_private(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Of what the event loop says ("Task exception was never retrieved"), keep what it says of every task."""
+    record = event.get("_record")
+    if isinstance(record, logging.LogRecord) and record.name == "asyncio":
+        event["event"] = SHOWN.sub("", str(record.msg))
+    return event
 
 
 def trace_privately(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -44,12 +69,18 @@ def _chain(raised: BaseException | None) -> Iterator[str]:
         raised = raised.__cause__ or raised.__context__
 
 
+def wants_console(log_format: str) -> bool:
+    """Whether log lines are for a person: said so, or "auto" on a terminal."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
 def configure(level: str, *, console: bool) -> None:
     """Send every log line of the process, of the libraries too, to standard error at *level* ("info")."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        keep_asyncio_private,
         trace_privately,
         redact,
     ]

@@ -1,33 +1,35 @@
-"""Every metric of the relay, declared together and given a registry."""
+"""What the relay counts while it works, declared together and given a registry; admin.gauges has what it finds."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import platform
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.metrics import MetricWrapperBase
+
+from relay import __version__
+from relay.core.reasons import DEAD, DROPPED, REFUSED, RELOADED, UPSTREAM
+from relay.core.settle import Kind
 
 # A flag call is answered within milliseconds or not at all: fine steps low, few above a second.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCH = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
-
-
-class _Undescribed(Collector):
-    """Lets `relay_dead_letters_total` stand beside the gauge `relay_dead_letters`.
-
-    Both names are promised, and distinct in the text format, but the registry would hold them for one.
-    """
-
-    def __init__(self, inner: Counter) -> None:
-        self._inner = inner
-
-    def collect(self) -> Iterable[Metric]:
-        return self._inner.collect()
+# A batch is two seconds old when it leaves; what waits out an outage may be days old.
+LAG = (1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 604800.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The counters of one relay. Labels are closed sets: names from the YAML, reasons, answers; never a person."""
+    """The counts of one relay. Labels are closed sets: names from the YAML, reasons, answers; never a person."""
 
     requests: Counter
     upstream_seconds: Histogram
@@ -45,21 +47,21 @@ class Metrics:
     superseded: Counter
     dropped: Counter
     delivered: Counter
-    dead_letters: Gauge
     dead_letters_made: Counter
     attempts: Counter
     batch_events: Histogram
-    outbox_events: Gauge
-    outbox_bytes: Gauge
-    outbox_capacity: Gauge
-    outbox_oldest: Gauge
-    books_difference: Gauge
+    delivery_lag: Histogram
     config_reloads: Counter
+    config_stale: Gauge
+    config_info: Gauge
+    config_loaded: Gauge
     task_restarts: Counter
 
     @classmethod
     def on(cls, registry: CollectorRegistry) -> "Metrics":
         """Declare all of them on *registry*."""
+        # When each series was made would double the text, and Prometheus does not read it there.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, registry=registry)
@@ -70,9 +72,7 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(name, text, labels, buckets=buckets, registry=registry)
 
-        made = Counter("relay_dead_letters", "Events set aside.", ("environment", "reason"), registry=None)
-        registry.register(_Undescribed(made))
-        return cls(
+        metrics = cls(
             requests=counter("relay_requests", "Requests answered.", "environment", "endpoint", "status_class"),
             upstream_seconds=histogram(
                 "relay_upstream_seconds", "From sending a request to Flagsmith until its answer's headers.", SECONDS
@@ -95,15 +95,49 @@ class Metrics:
             superseded=counter("relay_superseded", "Waiting events replaced by a newer one.", "environment"),
             dropped=counter("relay_dropped", "Removed by an operator or a stated cap.", "environment", "reason"),
             delivered=counter("relay_delivered", "Events that Heap accepted.", "environment"),
-            dead_letters=gauge("relay_dead_letters", "Dead letters stored now.", "environment"),
-            dead_letters_made=made,
+            dead_letters_made=counter("relay_dead_letters", "Events set aside.", "environment", "reason"),
             attempts=counter("relay_attempts", "Requests to Heap by how they ended.", "answer"),
             batch_events=histogram("relay_batch_events", "Events in one request to Heap.", BATCH),
-            outbox_events=gauge("relay_outbox_events", "Events waiting, claimed ones too.", "environment"),
-            outbox_bytes=gauge("relay_outbox_bytes", "Storage of the outbox in use."),
-            outbox_capacity=gauge("relay_outbox_capacity_bytes", "Storage the outbox may use."),
-            outbox_oldest=gauge("relay_outbox_oldest_seconds", "Age of the oldest waiting event."),
-            books_difference=gauge("relay_books_difference", "What the books are off by; always zero.", "environment"),
+            delivery_lag=histogram(
+                "relay_delivery_lag_seconds", "From Flagsmith's answer until Heap accepted its event.", LAG
+            ),
             config_reloads=counter("relay_config_reloads", "Changed configuration files noticed.", "result"),
+            config_stale=gauge("relay_config_stale", "1 while the configuration file is not what runs, else 0."),
+            config_info=gauge("relay_config_info", "1, with the start of the running content's digest.", "digest"),
+            config_loaded=gauge("relay_config_loaded_timestamp_seconds", "When the running configuration was loaded."),
             task_restarts=counter("relay_task_restarts", "Tasks that crashed and were started again.", "task"),
         )
+        for kind in Kind:
+            metrics.attempts.labels(kind)
+        for reason in UPSTREAM:
+            metrics.upstream_errors.labels(reason)
+        for result in RELOADED:
+            metrics.config_reloads.labels(result)
+        return metrics
+
+    def begin(self, environments: Collection[str]) -> None:
+        """Let what is to be watched be there at 0, so that its first change is seen as one."""
+        reasons = ((self.refused, REFUSED), (self.dead_letters_made, DEAD), (self.dropped, DROPPED))
+        for environment in environments:
+            for metric in (self.captured, self.delivered, self.superseded):
+                metric.labels(environment)
+            for metric, words in reasons:
+                for reason in words:
+                    metric.labels(environment, reason)
+
+    def forget(self, environments: Collection[str]) -> None:
+        """End every series of *environments*."""
+        for field in fields(self):
+            metric: MetricWrapperBase = getattr(self, field.name)
+            for sample in [sample for family in metric.collect() for sample in family.samples]:
+                if sample.labels.get("environment") in environments:
+                    metric.remove(*sample.labels.values())
+
+
+def describe_process(registry: CollectorRegistry) -> None:
+    """Declare what is told of this process rather than of its work: build, memory, files, processor, collector."""
+    Info("relay_build", "What runs.", registry=registry).info(
+        {"version": __version__, "python": platform.python_version()}
+    )
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)

@@ -21,6 +21,23 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigState:
+    """Whether what runs is what the configuration file says. No part of it holds a secret."""
+
+    # SHA-256, in hex, of the content that runs; empty where the relay was started without a file.
+    digest: str
+    # Seconds since 1970.
+    loaded_at: float
+    # The file holds something else, with these mistakes: one line each, "config.yaml:3: listen.port: …".
+    stale: bool = False
+    mistakes: tuple[str, ...] = ()
+    # Settings of the file, "listen.port", that are other than what runs and have to wait for a restart.
+    needs_restart: tuple[str, ...] = ()
+    # What runs is the copy kept of an earlier content, because the file had mistakes at the start.
+    last_good: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
     """One Heap app: its events wait, are paced and are held together."""
 

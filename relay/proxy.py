@@ -61,7 +61,7 @@ class Passage:
 
 
 class Proxy:
-    """The relay between callers and Flagsmith. `environments` may be exchanged at any time."""
+    """The relay between callers and Flagsmith."""
 
     def __init__(self, config: Config, upstream: Upstream, capture: Capture, metrics: Metrics, clock: Clock) -> None:
         self.environments: Mapping[str, Environment] = config.by_key()
@@ -77,6 +77,11 @@ class Proxy:
         self._commit_timeout = config.outbox.commit_timeout if config.outbox.commit == "before_answer" else None
         self._named_keys: set[str] = set()
         self._readers: set[asyncio.Task[None]] = set()
+
+    def serve(self, environments: Mapping[str, Environment]) -> None:
+        """Recognise *environments* by their keys from now on; requests in flight go on as they began."""
+        self.environments = environments
+        self._counters.clear()  # those of environments that are gone end
 
     def server(self) -> web.Server:
         """What a runner serves on `listen`."""

@@ -18,10 +18,11 @@ async def supervised(task: Callable[[], Awaitable[None]], name: str, metrics: Me
 
     The one place where any exception is caught: analytics may crash, flags may not.
     """
+    restarts = metrics.task_restarts.labels(name)  # there at 0 from now on
     while True:
         try:
             return await task()
         except Exception:
             log.exception("task.crashed", task=name)
-            metrics.task_restarts.labels(name).inc()
+            restarts.inc()
         await asyncio.sleep(PAUSE_SECONDS)

@@ -22,8 +22,9 @@ from aiohttp.http import StreamWriter
 from yarl import URL
 
 from relay.config import UpstreamConfig
+from relay.config.addresses import is_host
 from relay.core.headers import RawHeaders, serialise, values
-from relay.core.target import Origin
+from relay.core.target import DEFAULT_PORTS, Origin
 from relay.errors import ConnectionReused, RequestRefused, StartError, UpstreamError
 
 # Flagsmith's answers need a few hundred bytes of headers; a gateway before it may add large cookies and policies.
@@ -78,7 +79,7 @@ class Upstream:
         self._in_flight = 0
 
     async def __aenter__(self) -> Self:
-        """Raises StartError where `upstream.ca_file` cannot be used."""
+        """Raises StartError where `upstream.ca_file`, or the environment's proxy, cannot be used."""
         tls = _tls(self._config)
         if self._config.trust_env:
             self.forward_proxy = _ForwardProxy.of_environment(self.origin)
@@ -323,10 +324,24 @@ class _ForwardProxy:
 
     @classmethod
     def of_environment(cls, origin: Origin) -> "_ForwardProxy":
+        """Raises StartError where what is named cannot be used; the value, which may hold a password, is not told."""
         named = getproxies().get(origin.scheme)
         if not named or proxy_bypass(f"{origin.host}:{origin.port}"):
             return cls()
+        try:
+            return cls._of(named)
+        except ValueError:
+            raise StartError(
+                f"the environment variable {origin.scheme.upper()}_PROXY (or in small letters) is no proxy's address; "
+                "write one like http://proxy.example.com:3128, or set upstream.trust_env: false"
+            ) from None
+
+    @classmethod
+    def _of(cls, named: str) -> "_ForwardProxy":
+        """Raises ValueError."""
         url = URL(named)
+        if url.scheme not in DEFAULT_PORTS or not url.port or not is_host(url.raw_host or ""):
+            raise ValueError(named)
         if url.user is None:
             return cls(url)
         login = aiohttp.encode_basic_auth(url.user, url.password or "")
@@ -356,7 +371,8 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext | bool:
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
     except OSError as failure:
-        reason = failure.strerror or "it holds no PEM certificate"
-        raise StartError(f"upstream.ca_file {config.ca_file} cannot be used: {reason}") from failure
+        reason = "it holds no PEM certificate" if isinstance(failure, ssl.SSLError) else failure.strerror
+        advice = "name a readable PEM file of the authority, or write ca_file: null"
+        raise StartError(f"upstream.ca_file {config.ca_file} cannot be used: {reason}; {advice}") from failure
     context.set_alpn_protocols(["http/1.1"])
     return context

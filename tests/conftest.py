@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 import yaml
 
-from relay import config
 from relay.app import Relay, running
+from relay.last_good import open_file
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 
@@ -41,6 +41,7 @@ def settings(flagsmith: StandInFlagsmith, heap: StandInHeap, **changes: Any) -> 
     base: dict[str, Any] = {
         "listen": {"port": 0},
         "admin": {"port": 0},
+        "reload": "off",
         "upstream": {"url": flagsmith.url},
         "shutdown": {"grace": "0s", "finish": "5s", "drain": "5s"},
         "environments": [
@@ -68,8 +69,8 @@ class StartRelay(Protocol):
 @pytest.fixture
 def start_relay(flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path) -> StartRelay:
     def start(**changes: Any) -> AbstractAsyncContextManager[Relay]:
-        path = write(tmp_path, settings(flagsmith, heap, **changes))
-        return running(config.load(path, {}).config)
+        file = open_file(write(tmp_path, settings(flagsmith, heap, **changes)), {})
+        return running(file.loaded.config, file=file)
 
     return start
 

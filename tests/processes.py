@@ -33,10 +33,10 @@ class RelayProcess:
         """The last log line of that name."""
         return next(line for line in reversed(self.lines) if line["event"] == event)
 
-    async def wait_for(self, event: str, within: float = 15) -> dict[str, Any]:
-        """The log line of that name, once it is there."""
+    async def wait_for(self, event: str, times: int = 1, within: float = 15) -> dict[str, Any]:
+        """The last log line of that name, once there are so many."""
         async with asyncio.timeout(within):
-            while not any(line["event"] == event for line in self.lines):
+            while sum(line["event"] == event for line in self.lines) < times:
                 if self._reader.done():
                     raise AssertionError(f"the relay ended without {event!r}: {self.text}")
                 self._more.clear()
@@ -46,13 +46,17 @@ class RelayProcess:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """Have it look at its file."""
+        self.process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
 
     async def ended(self, within: float = 30) -> int:
         """The exit code, once it has ended and its last line is read."""
         async with asyncio.timeout(within):
-            await self._reader
+            await asyncio.shield(self._reader)  # who waits in vain may ask again
             return await self.process.wait()
 
     async def _read(self) -> None:

@@ -1,13 +1,15 @@
 """The whole relay in one process: from an SDK's call to an event in Heap."""
 
 import asyncio
+import errno
 import json
 
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
-from relay.app import Relay
+from relay.app import Relay, reason_and_advice
 from relay.errors import StartError
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
@@ -92,9 +94,39 @@ async def test_an_unknown_key_is_forwarded_and_not_captured(
 async def test_a_port_in_use_is_one_clear_line(start_relay: StartRelay, relay: Relay) -> None:
     port = int(relay.url.rpartition(":")[2])
 
-    with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1 port {port}"):
+    with pytest.raises(StartError) as told:
         async with start_relay(listen={"port": port}, outbox={"url": "memory://"}):
             raise AssertionError("it started")
+
+    line = f"cannot listen on 127.0.0.1 port {port}: Address already in use; change listen.port, or stop who holds it"
+    assert str(told.value) == line
+
+
+# 192.0.2.0/24 is nobody's (RFC 5737), and so is .invalid (RFC 6761).
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
+async def test_an_address_of_another_machine_is_one_clear_line(start_relay: StartRelay, host: str) -> None:
+    with pytest.raises(StartError) as told:
+        async with start_relay(admin={"host": host}):
+            raise AssertionError("it started")
+
+    assert str(told.value).startswith(f"cannot listen on {host} port 0: ")
+    assert str(told.value).endswith("; write an address of this machine for admin.host, or 0.0.0.0 for all")
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "Permission denied; change listen.port to 1024 or more, or give the relay the right (CAP_"),
+        (errno.EADDRNOTAVAIL, "Cannot assign requested address; write an address of this machine for listen.host"),
+        (None, "Cannot assign requested address; write an address of this machine for listen.host"),
+        (errno.EAFNOSUPPORT, "Address family not supported by protocol; change listen.host or listen.port"),
+    ],
+)
+def test_why_a_port_cannot_be_opened_comes_with_what_to_do(number: int | None, told: str) -> None:
+    failure = OSError("in asyncio's own words")
+    failure.errno = number
+
+    assert reason_and_advice(failure, "listen").startswith(told)
 
 
 async def test_a_second_relay_on_one_outbox_is_refused_by_name(start_relay: StartRelay, relay: Relay) -> None:
@@ -113,6 +145,17 @@ async def test_without_its_outbox_a_relay_still_forwards_flags(
         async with asyncio.timeout(10):
             while not sample(relay.registry, "relay_refused_total", environment="tests", reason="outbox_error"):
                 await asyncio.sleep(0.01)
+
+
+async def test_what_was_refused_or_skipped_is_not_called_lost_though_its_count_could_not_be_written(
+    start_relay: StartRelay, http: aiohttp.ClientSession
+) -> None:
+    with capture_logs() as logs:
+        async with start_relay(outbox={"url": "sqlite:////proc/no/such/outbox.db"}) as relay:
+            await identify(http, relay, "ada")
+            await identify(http, relay, " ")
+
+    assert [line["lost"] for line in logs if line["event"] == "relay.stopped"] == [0]
 
 
 async def test_an_outbox_that_is_required_and_broken_stops_the_start(start_relay: StartRelay) -> None:

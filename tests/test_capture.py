@@ -90,6 +90,16 @@ async def test_an_answer_without_flags_is_skipped_and_counted() -> None:
         assert await book_of(capture, outbox) == Book(captured=1, skipped={"not_flags": 1})
 
 
+async def test_what_is_not_committed_yet_is_at_risk_and_what_is_skipped_is_not() -> None:
+    outbox = MemoryOutbox(max_bytes=10_000_000, dead_letter_share=0.25)
+    capture = Capture(outbox, LIMITS, Metrics.on(CollectorRegistry()))
+
+    feed(capture, answer())
+    capture.skip(ENVIRONMENT, "already_captured")
+
+    assert capture.at_risk == 1
+
+
 async def test_a_skip_alone_reaches_the_books() -> None:
     async with capturing() as (capture, outbox):
         capture.skip(ENVIRONMENT, "already_captured")

@@ -187,6 +187,12 @@ async def test_a_refused_connection_is_unreachable(stand_in: StandInHeap, heap: 
         await heap.track([BODY])
 
 
+@pytest.mark.parametrize("url", ["http://a..b", "http://" + "a" * 64, "http://256.1.1.1", "http://[::1"])
+async def test_an_address_that_cannot_be_is_unreachable(session: aiohttp.ClientSession, url: str) -> None:
+    with pytest.raises(HeapUnreachable):
+        await Heap(session, Lane(url, APP_ID)).track([BODY])
+
+
 async def test_certificates_are_verified() -> None:
     authority = trustme.CA()
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()

@@ -1,8 +1,11 @@
 """Log lines say what happened, and never to whom."""
 
+import asyncio
+import gc
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -43,6 +46,17 @@ def test_what_names_a_person_or_opens_a_door_is_redacted(capsys: pytest.CaptureF
     assert "ada" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fact", [{"Key": "ada"}, [{"identity": "ada"}], ({"a": [{"b": {"token": ["ada"]}}]},)])
+def test_what_is_private_is_redacted_however_deep_it_is(capsys: pytest.CaptureFixture[str], fact: Any) -> None:
+    log.configure("info", console=False)
+
+    structlog.get_logger("relay").info("call.made", fact=fact, other={"reasons": ["kept"]})
+
+    line = json.loads(capsys.readouterr().err)
+    assert "ada" not in str(line["fact"])
+    assert line["other"] == {"reasons": ["kept"]}
+
+
 @pytest.mark.parametrize("console", [False, True])
 def test_a_traceback_shows_places_and_neither_texts_nor_variables(
     capsys: pytest.CaptureFixture[str], console: bool
@@ -58,6 +72,39 @@ def test_a_traceback_shows_places_and_neither_texts_nor_variables(
     said = capsys.readouterr().err
     assert said.count("ValueError at test_log.py:") == 2
     assert "ada" not in said
+
+
+@pytest.mark.parametrize("console", [False, True])
+async def test_a_task_that_nobody_asked_shows_places_and_no_texts(
+    capsys: pytest.CaptureFixture[str], console: bool
+) -> None:
+    """asyncio's own words have the task in them, and with it the text of its exception."""
+    log.configure("info", console=console)
+
+    async def work() -> None:
+        crash("ada")
+
+    task = asyncio.create_task(work())
+    await asyncio.wait({task})
+    del task
+    gc.collect()
+
+    said = capsys.readouterr().err
+    assert "Task exception was never retrieved" in said
+    assert "ValueError at test_log.py:" in said
+    assert "ada" not in said
+
+
+async def test_a_callback_that_crashed_does_not_show_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", console=False)
+
+    asyncio.get_running_loop().call_soon(crash, "ada")
+    await asyncio.sleep(0)
+
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "Exception in callback crash"
+    assert line["exception"].startswith("ValueError at test_log.py:")
+    assert "ada" not in str(line)
 
 
 def test_levels_below_the_configured_one_are_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,73 +1,126 @@
-"""Copy what the outbox knows into the metrics, on a timer, so that a scrape never waits for storage."""
+"""Read the outbox, the capture's counts and the lanes on a timer, so that whoever asks how it is waits for nothing."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from relay.admin.ledger import Ledger
 from relay.capture import Capture
+from relay.core.history import History
+from relay.core.status import HourStatus
 from relay.errors import OutboxError
 from relay.metrics import Metrics
-from relay.model import Book, Clock
+from relay.model import Book, Clock, Lane, Level, Usage
 from relay.outbox import Outbox
+from relay.sender import LaneState
 
 EVERY_SECONDS = 1.0
 
 
-class Figures:
-    """The outbox's gauges and the books' difference; the capture's own counts are the other side of the books."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was found at one moment; values only, so that any thread may go through it."""
 
-    def __init__(self, outbox: Outbox, capture: Capture, metrics: Metrics, clock: Clock) -> None:
+    # The environments of the YAML, each with its Heap app.
+    environments: Mapping[str, Lane] = field(default_factory=dict)
+    books: Mapping[str, Book] = field(default_factory=dict)
+    levels: Sequence[Level] = ()
+    # Since when the oldest event of each environment waits, in seconds since 1970.
+    oldest: Mapping[str, float] = field(default_factory=dict)
+    usage: Usage | None = None
+    # What the books are off by, and what is captured and in no book yet, by environment.
+    differences: Mapping[str, int] = field(default_factory=dict)
+    in_hand: Mapping[str, int] = field(default_factory=dict)
+    lanes: Mapping[Lane, LaneState] = field(default_factory=dict)
+    hours: Mapping[str, HourStatus] = field(default_factory=dict)
+    # Why the outbox could not be read; the figures from it are older then.
+    problem: str = ""
+
+    def kept(self) -> Mapping[str, Book]:
+        """The books of the YAML's environments, then of others that still have something in the outbox."""
+        others = {name: book for name, book in self.books.items() if book.waiting or book.dead_letters}
+        return {name: self.books.get(name, Book()) for name in (*self.environments, *others)}
+
+    def state(self, environment: str) -> LaneState | None:
+        """How its Heap app stands; None where that is not known."""
+        lane = self.environments.get(environment)
+        return None if lane is None else self.lanes.get(lane)
+
+
+class Figures:
+    """The last reading.
+
+    `environments` may be exchanged at any time; it holds from the next reading on.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        capture: Capture,
+        lanes: Callable[[], Sequence[LaneState]],
+        environments: Mapping[str, Lane],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.environments = environments
+        self.reading = Reading()
         self._outbox = outbox
         self._capture = capture
+        self._lanes = lanes
         self._metrics = metrics
         self._clock = clock
-        # The books when they were read last; None until they could be read.
-        self._last: dict[str, Book] | None = None
-        # What was in the books before this process captured anything; None until they could be read.
-        self._before: dict[str, int] | None = None
+        self._hours_in = History()
+        self._hours_out = History()
+        self._ledger = Ledger(metrics)
 
     async def run(self) -> None:
         """Refresh until cancelled."""
         while True:
-            with suppress(OutboxError):  # whoever needs the outbox says so; here the last figures stay
-                await self.refresh()
+            await self.refresh()
             await asyncio.sleep(EVERY_SECONDS)
 
     async def refresh(self) -> None:
-        """Read once and set the gauges."""
+        """Read once. Where the outbox cannot be read, its last figures stay, beside the reason."""
+        try:
+            found = await self._read()
+        except OutboxError as failure:
+            found = replace(self.reading, problem=str(failure))
+        found = replace(found, environments=self.environments, lanes={state.lane: state for state in self._lanes()})
+        self.reading = await asyncio.to_thread(self._worked_up, found)
+
+    async def _read(self) -> Reading:
+        """What the outbox holds."""
         async with self._capture.committing:
-            books = await self._outbox.books()
-            self._compare(books)
-        usage = await self._outbox.usage()
-        levels = await self._outbox.levels()
-        self._metrics.outbox_bytes.set(usage.size)
-        self._metrics.outbox_capacity.set(usage.capacity)
-        oldest = min((level.oldest for level in levels), default=None)
-        self._metrics.outbox_oldest.set(0 if oldest is None else max(0.0, self._clock.wall() - oldest))
-        for environment, book in books.items():
-            self._metrics.outbox_events.labels(environment).set(book.waiting)
-            self._metrics.dead_letters.labels(environment).set(sum(book.dead_letters.values()))
-            if self._last is not None:
-                self._count(environment, book, self._last.get(environment, Book()))
-        self._last = books
+            installation, books = await self._outbox.installation(), await self._outbox.books()
+            captured, in_hand = dict(self._capture.captured), dict(self._capture.in_hand)
+        return Reading(
+            books=books,
+            levels=await self._outbox.levels(),
+            usage=await self._outbox.usage(),
+            differences=await asyncio.to_thread(self._ledger.compare, installation, books, captured, in_hand),
+            in_hand=in_hand,
+        )
 
-    def _count(self, environment: str, book: Book, last: Book) -> None:
-        """Count what left the outbox by the hands of others: a cap inside the storage, or an operator's command."""
-        self._metrics.superseded.labels(environment).inc(book.superseded - last.superseded)
-        for reason, events in book.dropped.items():
-            self._metrics.dropped.labels(environment, reason).inc(events - last.dropped.get(reason, 0))
+    # In a thread: with a thousand environments it takes a while.
 
-    def _compare(self, books: dict[str, Book]) -> None:
-        captured, in_hand = self._capture.captured, self._capture.in_hand
-        settled = {name: outcomes(book) for name, book in books.items()}
-        names = settled.keys() | captured.keys()
-        if self._before is None:
-            self._before = {name: settled.get(name, 0) - captured[name] + in_hand[name] for name in names}
-        for name in names:
-            expected = self._before.get(name, 0) + captured[name] - in_hand[name]
-            self._metrics.books_difference.labels(name).set(expected - settled.get(name, 0))
+    def _worked_up(self, found: Reading) -> Reading:
+        """*found* with what follows from it; the counters of new environments begin, those of others end."""
+        known = self.reading.environments
+        self._metrics.begin(found.environments.keys() - known.keys())
+        if gone := known.keys() - found.environments.keys():
+            self._metrics.forget(gone)
+        return replace(found, oldest=oldest_by_environment(found.levels), hours=self._hours(found.kept()))
+
+    def _hours(self, books: Mapping[str, Book]) -> dict[str, HourStatus]:
+        now = self._clock.monotonic()
+        self._hours_in.tell({name: book.captured for name, book in books.items()}, now)
+        self._hours_out.tell({name: book.delivered for name, book in books.items()}, now)
+        return {name: HourStatus(self._hours_in.of(name), self._hours_out.of(name)) for name in books}
 
 
-def outcomes(book: Book) -> int:
-    """How many captured answers the book knows the fate of."""
-    parts = (book.skipped, book.refused, book.dropped, book.dead_letters)
-    return book.superseded + book.delivered + book.waiting + sum(sum(part.values()) for part in parts)
+def oldest_by_environment(levels: Iterable[Level]) -> dict[str, float]:
+    """Since when the oldest event of each environment waits."""
+    oldest: dict[str, float] = {}
+    for level in levels:
+        oldest[level.environment] = min(level.oldest, oldest.get(level.environment, level.oldest))
+    return oldest

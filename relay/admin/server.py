@@ -1,17 +1,33 @@
-"""The second port: health, readiness and metrics, for probes and scrapers, never for SDKs. Read-only."""
+"""The second port: health, readiness, metrics, status; for probes, scrapers and people, never for SDKs. Read-only."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, generate_latest
 
+from relay.admin.page import page
+from relay.core.report import report
+from relay.core.status import Status
+
 # Where the event loop has not turned for this long, the process is of no use to anybody.
 MAX_LAG_SECONDS = 5.0
 TICK_SECONDS = 0.5
+
+# Nothing here is to be kept, framed, sniffed or told to others.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# The plain text format: OpenMetrics would not let relay_dead_letters and relay_dead_letters_total stand apart.
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Health:
@@ -33,8 +49,30 @@ class Health:
             await asyncio.sleep(TICK_SECONDS)
 
 
-def admin_app(health: Health, registry: CollectorRegistry, hosts: Sequence[str]) -> web.Application:
-    """The admin server's routes; *hosts* are names to answer to beside IP literals and localhost."""
+class Rendering:
+    """Something made in a thread, so that flags go on meanwhile; who asks while it is being made gets the same."""
+
+    def __init__(self, make: Callable[[], bytes], content_type: str) -> None:
+        self._make = make
+        self._content_type = content_type
+        self._making: asyncio.Task[bytes] | None = None
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """A handler."""
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(asyncio.to_thread(self._make), name=f"render {self._content_type}")
+        body = await asyncio.shield(self._making)
+        return web.Response(body=body, headers={"Content-Type": self._content_type})
+
+
+def admin_app(
+    health: Health, registry: CollectorRegistry, hosts: Sequence[str], status: Callable[[], Status]
+) -> web.Application:
+    """The admin server's routes; *hosts* are names to answer to beside IP literals and localhost.
+
+    *status* is called in another thread.
+    """
+    html = page()
 
     async def healthz(_: web.Request) -> web.Response:
         return _say("ok") if health.live else _say("the event loop is stuck", 503)
@@ -42,20 +80,27 @@ def admin_app(health: Health, registry: CollectorRegistry, hosts: Sequence[str])
     async def readyz(_: web.Request) -> web.Response:
         return _say("ready") if health.ready else _say("not ready", 503)
 
-    async def metrics(_: web.Request) -> web.Response:
-        # The plain text format: OpenMetrics would not let relay_dead_letters and relay_dead_letters_total stand apart.
-        content_type = "text/plain; version=0.0.4; charset=utf-8"
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": content_type})
+    async def index(_: web.Request) -> web.Response:
+        headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": html.policy}
+        return web.Response(body=html.body, headers=headers)
 
+    made = {
+        "/metrics": Rendering(lambda: generate_latest(registry), METRICS),
+        "/status.json": Rendering(lambda: msgspec.json.encode(status()), "application/json"),
+        "/status.txt": Rendering(lambda: report(status()).encode(), "text/plain; charset=utf-8"),
+    }
     app = web.Application(middlewares=[_only_for(frozenset(host.lower() for host in hosts))])
+    app.on_response_prepare.append(_guard)
+    app.router.add_get("/", index)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
+    for path, rendering in made.items():
+        app.router.add_get(path, rendering.answer)
     return app
 
 
 def _only_for(hosts: frozenset[str]) -> Middleware:
-    """Refuse other Host names: a web page whose name was rebound to our address must not read the metrics."""
+    """Refuse other Host names: a web page whose name was rebound to our address must not read what is here."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -64,6 +109,11 @@ def _only_for(hosts: frozenset[str]) -> Middleware:
         return await handler(request)
 
     return check
+
+
+async def _guard(_: web.Request, answer: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        answer.headers.setdefault(name, value)
 
 
 def is_own_name(host: str, hosts: frozenset[str]) -> bool:
@@ -79,4 +129,4 @@ def is_own_name(host: str, hosts: frozenset[str]) -> bool:
 
 
 def _say(text: str, status: int = 200) -> web.Response:
-    return web.Response(text=text + "\n", status=status, headers={"Cache-Control": "no-store"})
+    return web.Response(text=text + "\n", status=status)

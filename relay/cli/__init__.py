@@ -1,6 +1,10 @@
 """The command `relay`: one file per command, imported when it is called, so that each starts fast."""
 
 import importlib
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +17,7 @@ from relay.errors import ConfigError, RelayError
 COMMANDS = {
     "run": "The relay.",
     "check": "Find every mistake in the YAML; show the merged result, secrets masked.",
+    "status": "How the relay is doing: the status page in the terminal.",
     "schema": "JSON Schema of the YAML, for editors.",
     "preview": "Show the exact Heap event of one identity; send nothing.",
     "sandbox": "The whole path on one machine, with nothing else.",
@@ -22,6 +27,15 @@ COMMANDS = {
 
 class Commands(click.Group):
     """Finds commands by name, and turns the relay's errors into lines on stderr and exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        open_what_is_closed()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # click itself ends without a word where nobody reads any more
+            with suppress(OSError):
+                click.echo(f"relay: cannot go on: {error}; make room, or write the output elsewhere", err=True)
+            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -46,6 +60,18 @@ class Commands(click.Group):
         except RelayError as error:
             click.echo(f"relay: {error}", err=True)
             ctx.exit(1)
+
+
+def open_what_is_closed() -> None:
+    """Point each standard stream that the caller closed at nothing.
+
+    Python has no stream there then; and the first file or connection would take its number, and get what is written
+    to it.
+    """
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            # The lowest free number, which it takes, is the missing one.
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as the process
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,11 +4,12 @@ import os
 import sys
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
-from relay import config
-from relay.errors import ConfigError
+from relay.config.addresses import names_host
+from relay.last_good import open_file
 
 # A probe that hangs is an answer, too.
 TIMEOUT_SECONDS = 3.0
@@ -21,23 +22,20 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a relay
 @click.option("--ready", is_flag=True, help="Ask whether traffic is welcome, not only whether it lives.")
 def health(path: Path | None, address: str, ready: bool) -> None:
     """Exit 0 where a running relay says that it is well, 1 where it does not."""
-    try:
-        host, port = _admin_of(path) if path else _split(address)
-    except ConfigError as mistakes:
-        click.echo(str(mistakes), err=True)
-        sys.exit(2)
-    healthy, said = ask(ANY_ADDRESS.get(host, host), port, "/readyz" if ready else "/healthz")
+    host, port = _admin_of(path) if path else _split(address)
+    healthy, said = ask(host, port, "/readyz" if ready else "/healthz")
     click.echo(said, err=not healthy)
     sys.exit(0 if healthy else 1)
 
 
-def ask(host: str, port: int, path: str) -> tuple[bool, str]:
-    """What the admin server answers at *path*: whether all is well, and its words."""
+def ask(host: str, port: int, path: str, *, most: int = 1000) -> tuple[bool, str]:
+    """What the admin server answers at *path*: whether all is well, and its words, up to *most* bytes."""
+    host = ANY_ADDRESS.get(host, host)
     connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status == 200, answer.read(1000).decode(errors="replace").strip()
+        return answer.status == 200, answer.read(most).decode(errors="replace").strip()
     except (OSError, HTTPException) as failure:
         return False, f"no relay answers at {host} port {port}: {failure}"
     finally:
@@ -45,12 +43,18 @@ def ask(host: str, port: int, path: str) -> tuple[bool, str]:
 
 
 def _admin_of(path: Path) -> tuple[str, int]:
-    admin = config.load(path, os.environ).config.admin
+    """Where a relay that was started on the file listens, or one that goes on without heeding the mistakes in it."""
+    admin = open_file(path, os.environ).loaded.config.admin
+    if admin.port == 0:
+        raise click.UsageError("admin.port is 0, any free port; give the one that the relay's log names with --address")
     return admin.host, admin.port
 
 
 def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise click.UsageError(f"--address takes HOST:PORT, as in 127.0.0.1:19090, not {address!r}")
-    return host.strip("[]"), int(port)
+    try:
+        url = urlsplit(f"//{address}")
+        if url.netloc == address and names_host(url) and url.port:
+            return str(url.hostname), url.port
+    except ValueError:  # what is no port, or half a bracket
+        pass
+    raise click.BadParameter(f"{address!r} is no HOST:PORT; write one like 127.0.0.1:19090", param_hint="'--address'")

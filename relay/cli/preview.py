@@ -33,6 +33,21 @@ REASONS = {
     "event_too_large": "the event does not fit into one request to Heap",
 }
 
+# What to do about an answer other than 200, by its status, else by its class. The answer's own words are not repeated:
+# they may hold the key or the identity, whole or cut, in whatever writing.
+UNKNOWN_KEY = "see in Flagsmith that the key belongs to it, and is not disabled"
+ADVICE = {
+    401: UNKNOWN_KEY,
+    403: UNKNOWN_KEY,
+    404: "see that upstream.url is Flagsmith's address, without /api/v1",
+    429: "it is asked too often; try again later",
+}
+CLASS_ADVICE = {
+    3: "write the address it redirects to as upstream.url",
+    4: "try another identity, or ask whoever runs it",
+    5: "it, or what stands before it, is not well; try again later",
+}
+
 
 @click.command()
 @config_file
@@ -54,12 +69,12 @@ def preview(path: Path, name: str, identity: str) -> None:
 
 
 def find(settings: Config, name: str, path: Path) -> EnvironmentConfig:
-    """The environment of that name. Raises ConfigError."""
+    """The environment of that name. Raises ConfigError, without the name: a key may be given for it by mistake."""
     for environment in settings.environments:
         if environment.name == name:
             return environment
     names = ", ".join(environment.name for environment in settings.environments) or "none"
-    raise ConfigError(f"{path}: no environment is named {name!r}; there are: {names}")
+    raise ConfigError(f"{path}: no environment has that name; there are: {names}")
 
 
 async def exchange(settings: Config, environment: EnvironmentConfig, identity: str) -> Exchange | str:
@@ -74,10 +89,10 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
     except UpstreamError as error:
         raise RelayError(f"Flagsmith at {settings.upstream.url} could not be asked: {error.reason}") from error
     if answer.status != 200:
-        said = one_line(
-            (body or b"").replace(key.encode(), b"***").replace(identity.encode(errors="replace"), b"***")[:200]
+        raise RelayError(
+            f"Flagsmith at {settings.upstream.url} answered {answer.status} to the first key of {environment.name}; "
+            f"{advice(answer.status)}"
         )
-        raise RelayError(f"Flagsmith answered {answer.status} to the first key of {environment.name}: {said}")
     if body is None:
         return "too_large"
     return Exchange(
@@ -116,9 +131,9 @@ async def read(answer: UpstreamAnswer, limit: int) -> bytes | None:
     return bytes(body)
 
 
-def one_line(words: bytes) -> str:
-    """Somebody else's *words*, fit for a terminal."""
-    return "".join(letter for letter in " ".join(words.decode(errors="replace").split()) if letter.isprintable())
+def advice(status: int) -> str:
+    """What to do about an answer other than 200."""
+    return ADVICE.get(status) or CLASS_ADVICE.get(status // 100, "ask whoever runs it")
 
 
 def outcome(call: Exchange | str, settings: Config) -> Translation | str:

@@ -3,56 +3,55 @@
 import asyncio
 import os
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import click
 import structlog
 
-from relay import config, log
+from relay import log
 from relay.app import Relay
-from relay.errors import ConfigError, StartError
+from relay.cli.options import config_file
+from relay.last_good import ConfigFile, open_file
+from relay.watch import tell_mistakes, tell_warnings
 
 
 @click.command()
-@click.option("-c", "--config", "path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
+@config_file
 def run(path: Path) -> None:
-    """Run the relay until SIGTERM or SIGINT."""
-    try:
-        loaded = config.load(path, os.environ)
-        lines = structlog.get_logger(__name__)
-        log.configure(loaded.config.log.level, console=wants_console(loaded.config.log.format))
-        for warning in loaded.warnings:
-            lines.warning("config.warning", detail=str(warning))
-        if loaded.reminder:
-            lines.info("config.reminder", detail=loaded.reminder)
-        asyncio.run(serve(loaded.config))
-    except ConfigError as mistakes:
-        click.echo(str(mistakes), err=True)
-        sys.exit(2)
-    except StartError as failure:
-        click.echo(f"relay: {failure}", err=True)
-        sys.exit(1)
+    """Run the relay until SIGTERM or SIGINT; SIGHUP has it look at the file."""
+    file = open_file(path, os.environ)
+    settings = file.loaded.config.log
+    log.configure(settings.level, console=log.wants_console(settings.format))
+    tell(file)
+    asyncio.run(serve(file))
 
 
-def wants_console(log_format: str) -> bool:
-    """Whether log lines are for a person: said so, or "auto" on a terminal."""
-    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+def tell(file: ConfigFile) -> None:
+    """What there is to know of the file before anything runs."""
+    lines = structlog.get_logger(__name__)
+    tell_mistakes(file.mistakes)
+    if file.mistakes:
+        lines.warning("config.last_good", advice="the last content without mistakes runs; mend the file, it is noticed")
+    tell_warnings(file.loaded)
+    if file.loaded.reminder:
+        lines.info("config.reminder", detail=file.loaded.reminder)
 
 
-async def serve(settings: config.Config) -> None:
+async def serve(file: ConfigFile) -> None:
     """Run one relay; the first signal shuts it down in order, a second one stops it at once.
 
     What was committed to the outbox is safe in either case.
     """
-    relay = Relay(settings)
+    relay = Relay(file.loaded.config, file=file)
     running = asyncio.create_task(relay.run(), name="relay")
 
     def on_signal() -> None:
         running.cancel() if relay.stopping else relay.stop()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, relay.look_at_file)
     with suppress(asyncio.CancelledError):
         await running

@@ -14,6 +14,7 @@ from relay.config.models import (
     UpstreamConfig,
 )
 from relay.config.rules import EnvironmentConfig, HeapConfig
+from relay.config.source import Source
 
 __all__ = [
     "AdminConfig",
@@ -29,6 +30,7 @@ __all__ = [
     "Mistake",
     "OutboxConfig",
     "ShutdownConfig",
+    "Source",
     "UpstreamConfig",
     "examine",
     "load",

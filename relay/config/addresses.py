@@ -11,9 +11,10 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr
 
 from relay.config.values import REFERENCE, Text, fits, hides, mistake, read_text, refuse, scalar_schema
 
-# Labels of a DNS name; container networks also use underscores.
+# Labels of a DNS name; container networks also use underscores. What ends in a number is an IPv4 address or nothing
+# (url.spec.whatwg.org/#ends-in-a-number-checker).
 LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-HOST = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*\.?")
+HOST = re.compile(rf"(?=.{{1,253}}\Z)(?!(?:.*\.)?[0-9]+\.?\Z){LABEL}(?:\.{LABEL})*\.?")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 APP_ID = re.compile(r"[0-9]{1,32}")
 PASSWORD = re.compile(r"(?<=://)[^/@]*(?=@)")
@@ -31,28 +32,33 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+NETWORK_ADVICE = "write one like 10.0.0.0/8, or an address like 10.1.2.3"
+
+
 def read_network(value: Any) -> Any:
     """A network, or one address as the network of itself."""
     if isinstance(value, IPv4Network | IPv6Network):
         return value
+    text = read_text(value, NETWORK_ADVICE)
     try:
-        return ip_network(read_text(value))
+        return ip_network(text)
     except ValueError as error:
-        raise mistake(
-            "is no IP network, or has bits set behind its mask; write one like 10.0.0.0/8, or an address like 10.1.2.3"
-        ) from error
+        raise mistake(f"is no IP network, or has bits set behind its mask; {NETWORK_ADVICE}") from error
+
+
+URL_ADVICE = "write scheme, host and at most a path, like https://flagsmith.example.com"
 
 
 def read_url(value: Any) -> str:
     """An http or https base address, without its final slashes."""
-    text = read_text(value)
+    text = read_text(value, URL_ADVICE)
     try:
         url = urlsplit(text)
         fault = _fault_of_url(text, url, url.port)
     except ValueError:
         fault = "is not a URL"
     if fault:
-        return refuse(f"{fault}; write scheme, host and at most a path, like https://flagsmith.example.com")
+        return refuse(f"{fault}; {URL_ADVICE}")
     return text.rstrip("/")
 
 
@@ -64,9 +70,18 @@ def _fault_of_url(text: str, url: SplitResult, port: int | None) -> str | None:
         "names no host": not url.hostname,
         "has a query or fragment": "?" in text or "#" in text,
         "has port 0": port == 0,
-        "holds white space or other characters that belong in no URL": not re.fullmatch(r"[\x21-\x7e]+", text),
+        "holds white space or other characters that belong in no URL (an international name is written as punycode, "
+        "xn--…)": not re.fullmatch(r"[\x21-\x7e]+", text),
+        "names a host that is neither a DNS name nor an IP address": not names_host(url),
     }
     return next((fault for fault, true in faults.items() if true), None)
+
+
+def names_host(url: SplitResult) -> bool:
+    """Whether it names a host that can be looked up, with or without a port; IPv6 in brackets, and nothing else."""
+    host = url.hostname or ""
+    written = re.escape(f"[{host}]" if ":" in host else host)
+    return is_host(host) and bool(re.fullmatch(rf"{written}(?::[0-9]*)?", url.netloc, re.IGNORECASE))
 
 
 SQLITE_ADVICE = (
@@ -77,7 +92,7 @@ SQLITE_ADVICE = (
 @hides
 def read_outbox_url(value: Any, info: ValidationInfo) -> str:
     """The address of the outbox; a relative file becomes one below the YAML's folder."""
-    text = read_text(value)
+    text = read_text(value, SQLITE_ADVICE)
     scheme, separator, rest = text.partition("://")
     if separator and scheme in {"redis", "rediss", "redis+sentinel"}:
         return refuse(f"is a Redis outbox, which is not yet possible in this version; {SQLITE_ADVICE}")
@@ -97,7 +112,12 @@ def below(name: str, info: ValidationInfo) -> Path:
 
 
 def read_file_name(value: Any, info: ValidationInfo) -> Path:
-    return value if isinstance(value, Path) else below(read_text(value) or refuse("is empty; write a path"), info)
+    if isinstance(value, Path):
+        return value
+    return below(read_text(value, "write a path") or refuse("is empty; write a path"), info)
+
+
+KEY_ADVICE = 'write the environment\'s key as Flagsmith shows it, by reference: "${FLAGSMITH_CLIENT_KEY}"'
 
 
 @hides
@@ -105,17 +125,21 @@ def read_flagsmith_key(value: Any) -> SecretStr:
     """A key as it stands in X-Environment-Key; a header cannot carry anything else."""
     if isinstance(value, SecretStr):
         return value
-    text = read_text(value)
+    text = read_text(value, KEY_ADVICE)
     if KEY.fullmatch(text):
         return SecretStr(text)
     if KEY.fullmatch(text.strip()):
         return refuse("has white space around it; write the key alone (in its file or variable too)")
-    return refuse("is not a Flagsmith key; write the environment's key as Flagsmith shows it")
+    return refuse(f"is not a Flagsmith key; {KEY_ADVICE}")
 
 
 @hides
 def read_secret(value: Any) -> SecretStr:
-    return value if isinstance(value, SecretStr) else SecretStr(read_text(value))
+    return (
+        value
+        if isinstance(value, SecretStr)
+        else SecretStr(read_text(value, 'write it by reference, like "${HMAC_KEY}"'))
+    )
 
 
 def fingerprint(key: SecretStr) -> str:
@@ -164,10 +188,13 @@ Secret = Annotated[
 ]
 
 
+APP_ID_ADVICE = 'write the digits that Heap shows as "Environment ID", in quotes'
+
+
 def read_app_id(value: Any) -> str:
-    if APP_ID.fullmatch(text := read_text(value)):
+    if APP_ID.fullmatch(text := read_text(value, APP_ID_ADVICE)):
         return text
-    return refuse('is not an app id; write the digits that Heap shows as "Environment ID", in quotes')
+    return refuse(f"is not an app id; {APP_ID_ADVICE}")
 
 
 AppId = Annotated[

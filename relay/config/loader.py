@@ -13,10 +13,8 @@ from relay.config.models import Config
 from relay.config.references import Resolver
 from relay.config.relations import one_port, reminder, repeated, two_shares, warnings
 from relay.config.rules import Rules
+from relay.config.source import YAML_BYTES, Source, read_yaml
 from relay.errors import ConfigError
-
-# A ConfigMap holds at most 1 MiB (kubernetes.io/docs/concepts/configuration/configmap).
-MAX_FILE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +22,7 @@ class Loaded:
     """A configuration without mistakes."""
 
     config: Config
+    source: Source
     warnings: tuple[Mistake, ...]
     # What the operator is to know whatever the file says; may be empty.
     reminder: str = ""
@@ -34,10 +33,17 @@ class Findings:
     """All that can be said of a file; there is a config exactly where there are no mistakes."""
 
     mistakes: tuple[Mistake, ...]
+    source: Source
     warnings: tuple[Mistake, ...] = ()
     config: Config | None = None
     # What the operator is to know whatever the file says; may be empty.
     reminder: str = ""
+
+    def loaded(self) -> Loaded:
+        """The configuration. Raises ConfigError with every mistake, one per line."""
+        if self.config is None:
+            raise ConfigError("\n".join(map(str, self.mistakes)))
+        return Loaded(self.config, self.source, self.warnings, self.reminder)
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Loaded:
@@ -45,44 +51,55 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
 
     Raises ConfigError with every mistake, one per line.
     """
-    findings = examine(path, environ)
-    if findings.config is None:
-        raise ConfigError("\n".join(map(str, findings.mistakes)))
-    return Loaded(findings.config, findings.warnings, findings.reminder)
+    return examine(path, environ).loaded()
 
 
-def examine(path: Path, environ: Mapping[str, str]) -> Findings:
-    """Find every mistake in the YAML file at *path*; raises nothing whatever the file holds."""
+def examine(path: Path, environ: Mapping[str, str], content: bytes | None = None) -> Findings:
+    """Find every mistake in the YAML file at *path*; raises nothing whatever the file holds.
+
+    *content* is read as if it stood there.
+    """
     try:
-        text = _read(path)
+        content = _read(path) if content is None else content
     except ConfigError as error:
-        return Findings((Mistake(str(path), None, "", str(error)),))
+        return Findings((Mistake(str(path), None, "", str(error)),), Source.of(None, {}))
     try:
-        written, flaws = parse(text)
+        return _examine(path, environ, content)
+    except ConfigError as error:
+        mistake = Mistake(str(path), None, "", str(error))
     except Unreadable as error:
-        return Findings((mistake_in(str(path), error.flaw),))
+        mistake = mistake_in(str(path), error.flaw)
+    return Findings((mistake,), Source.of(content, {}))
+
+
+def _examine(path: Path, environ: Mapping[str, str], content: bytes) -> Findings:
+    """Raises Unreadable or ConfigError for what is no YAML."""
+    written, flaws = parse(_decode(content))
     if flaw := _flaw_of_root(written):
-        return Findings((mistake_in(str(path), flaw),))
+        raise Unreadable(flaw.line, flaw.text)
     resolver = Resolver(environ, path.parent)
-    root = resolver.resolve(written)
-    config, found = _validate(root, path.parent)
+    config, found = _validate(resolver.resolve(written), path.parent)
     mistakes = told_once(str(path), [*flaws, *resolver.flaws, *found])
+    source = Source.of(content, resolver.files)
     if mistakes or config is None:
-        return Findings(mistakes)
-    return Findings((), told_once(str(path), warnings(written, config)), config, reminder(config))
+        return Findings(mistakes, source)
+    return Findings((), source, told_once(str(path), warnings(written, config)), config, reminder(config))
 
 
-def _read(path: Path) -> str:
-    """The file's text. Raises ConfigError with what to do."""
+def _read(path: Path) -> bytes:
+    """The file's bytes. Raises ConfigError with what to do."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        return read_yaml(path)
     except FileNotFoundError:
         raise ConfigError("there is no such file; give the YAML's path with -c") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no usable file name"
         raise ConfigError(f"the file cannot be read ({reason}); give the path of a readable YAML with -c") from error
-    if len(content) > MAX_FILE_BYTES:
+
+
+def _decode(content: bytes) -> str:
+    """The file's text. Raises ConfigError with what to do."""
+    if len(content) > YAML_BYTES:
         raise ConfigError("the file is larger than 1 MiB; give the path of the relay's YAML with -c")
     try:
         return content.decode("utf-8-sig")

@@ -76,7 +76,7 @@ def _place(loc: tuple[int | str, ...], root: Node, model: type[Section], path: s
     node, line, field = root, root.line, None
     for step in loc:
         inner = _inner(node, step)
-        if inner is None and not isinstance(node.value, dict):
+        if inner is None and not isinstance(node.value, dict | None):
             break  # a step of pydantic's own: which member of a union it was
         if isinstance(step, str):
             field = model.model_fields.get(step)
@@ -112,13 +112,20 @@ def _text(details: ErrorDetails, place: _Place) -> str:
         case "extra_forbidden":
             return f"is no setting here; {_instead(name, place.model)}"
         case "literal_error":
-            return f"{shown or 'nothing'} is not one of its values; write {context['expected'].replace(chr(39), '')}"
+            flaw = f"{shown} is not one of its values" if shown else _nothing_plain(place.value)
+            return f"{flaw}; write {context['expected'].replace(chr(39), '')}"
+        case "tuple_type" | "list_type" if section_of(place.field):
+            return "is not a list; begin each of its entries with a dash, as in config.example.yaml"
         case "tuple_type" | "list_type":
             return "is not a list; write its values in brackets, [a, b], or each on a line of its own after a dash"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"is not a section; write its settings below it, indented{_names(place.model)}"
         case _:
             return f"cannot be used ({details['msg'].lower()}); compare with config.example.yaml"
+
+
+def _nothing_plain(value: object) -> str:
+    return "is empty" if value is None else "is not one plain value"
 
 
 def _shown(value: object, *, secret: bool) -> str:

@@ -11,6 +11,9 @@ from relay.config.section import Section
 from relay.config.values import Boolean, Count, CountOrNone, Duration, Part, Period, PeriodOrOff, Port, Size
 from relay.model import Environment, Lane
 
+# Sections that say how a process is built. All others can change while it runs.
+NEED_RESTART = ("listen", "admin", "upstream", "capture", "outbox")
+
 
 class ListenConfig(Section):
     """The port that carries Flagsmith's API."""
@@ -123,7 +126,7 @@ class Config(Section):
     listen: ListenConfig = ListenConfig()
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()
-    reload: PeriodOrOff = Field(None, description="How often the file is looked at for changes; off: never.")
+    reload: PeriodOrOff = Field(5.0, description="How often this file is looked at for changes; off: only at SIGHUP.")
     upstream: UpstreamConfig = UpstreamConfig()
     capture: CaptureConfig = CaptureConfig()
     outbox: OutboxConfig = OutboxConfig()
@@ -142,6 +145,16 @@ class Config(Section):
     def lanes(self) -> dict[Lane, float]:
         """Heap app → the part of its limits this process may use."""
         return {each.heap.lane(): each.heap.share for each in self.environments}
+
+    def apps(self) -> dict[str, Lane]:
+        """Environment's name → its Heap app."""
+        return {each.name: each.heap.lane() for each in self.environments}
+
+    def needs_restart(self, new: "Config") -> tuple[str, ...]:
+        """The settings of *new* that a relay which was started on this one cannot change to while it runs."""
+        return tuple(
+            path for name in NEED_RESTART for path in getattr(self, name).differing(getattr(new, name), path=name)
+        )
 
     def masked(self) -> dict[str, Any]:
         """All of it as it would stand in a YAML, with defaults filled in and secrets masked."""

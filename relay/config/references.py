@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from relay.config.document import SURROGATE, Flaw, Node, Scalar, join
-
-# A secret is a line of text; a larger file is the wrong one.
-MAX_FILE_BYTES = 65_536
+from relay.config.source import VALUE_BYTES, read_value
 
 REFERENCE = re.compile(
     r"""
@@ -33,6 +31,8 @@ class Resolver:
     # PATH in `${file:PATH}` is relative to it.
     folder: Path
     flaws: list[Flaw] = field(default_factory=list)
+    # The bytes of each file that was named, read once; None where that cannot be.
+    files: dict[str, bytes | None] = field(default_factory=dict)
 
     def resolve(self, node: Node, path: str = "") -> Node:
         """*node* with every reference in it replaced."""
@@ -79,23 +79,28 @@ class Resolver:
         return value
 
     def _file(self, name: str) -> str:
-        path = self.folder / name
-        try:
-            if path.exists() and not path.is_file():
-                raise _Unresolved(f"{name} is not a file; name the file that holds the value instead")
-            with path.open("rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no usable file name"
-            raise _Unresolved(
-                f"the file {name} cannot be read ({reason}); make it readable for the relay, or name another one"
-            ) from error
-        if len(content) > MAX_FILE_BYTES:
+        content = self._content(name)
+        if len(content) > VALUE_BYTES:
             raise _Unresolved(f"the file {name} is larger than 64 KiB; name the file that holds only the value")
         try:
             return content.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise _Unresolved(f"the file {name} is not UTF-8; write it as UTF-8") from error
+
+    def _content(self, name: str) -> bytes:
+        content = self.files.setdefault(name, None)
+        if content is not None:
+            return content
+        try:
+            content = self.files[name] = read_value(self.folder / name)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no usable file name"
+            raise _Unresolved(
+                f"the file {name} cannot be read ({reason}); make it readable for the relay, or name another one"
+            ) from error
+        if content is None:
+            raise _Unresolved(f"{name} is not a file; name the file that holds the value instead")
+        return content
 
 
 def _without_default(origins: list[str]) -> str:

@@ -1,7 +1,8 @@
 """What every section of the YAML has in common, and which settings have to wait for a later version."""
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
@@ -10,7 +11,6 @@ from relay.config.values import refuse
 # Known settings whose work is not done yet, by section. Only their default is accepted: what is written in the file
 # must either work or be refused, never ignored.
 NOT_YET: dict[str, frozenset[str]] = {
-    "Config": frozenset({"reload"}),
     "OutboxConfig": frozenset({"spool"}),
     "Rules": frozenset(
         {
@@ -39,6 +39,15 @@ class Section(BaseModel):
             advice = f"write {name}: {in_yaml(cls.default_shown(name))}"
             refuse(f"is not yet possible in this version; {advice}")
         return value
+
+    def differing(self, other: Self, path: str) -> Iterator[str]:
+        """The settings below *path* that have another value in *other*, "outbox.dead_letters.max_age"."""
+        for name in type(self).model_fields:
+            own, others = getattr(self, name), getattr(other, name)
+            if isinstance(own, Section):
+                yield from own.differing(others, f"{path}.{name}")
+            elif own != others:
+                yield f"{path}.{name}"
 
     @classmethod
     def default(cls, name: str) -> Any:

@@ -212,10 +212,10 @@ Sample = Annotated[
 # Text.
 
 
-def read_text(value: Any) -> str:
+def read_text(value: Any, advice: str = 'write text, like "production"') -> str:
     """Text that every reader of the file takes for text, without control characters."""
     if not isinstance(value, str):
-        return refuse('is empty; write text, like "production"' if value is None else "is not text; write one text")
+        return refuse(f"{'is empty' if value is None else 'is not text'}; {advice}")
     if isinstance(value, Scalar) and value.plain and NOT_TEXT.fullmatch(value):
         return refuse("is a number or a boolean in YAML, and text belongs here; put it in quotes")
     if not value.isprintable():

@@ -128,6 +128,9 @@ class Outbox(Protocol):
     async def levels(self) -> list[Level]:
         """What waits, by lane and environment; flat in cost however much does."""
 
+    async def installation(self) -> str:
+        """Which storage this is: made up with it, and kept with what it holds."""
+
     async def books(self) -> dict[str, Book]:
         """The totals by environment name."""
 

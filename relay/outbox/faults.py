@@ -10,10 +10,13 @@ from relay.errors import OutboxError
 _HELD = ("is held by another program for too long", "find out who else has it open")
 _NOT_WRITABLE = ("cannot be written", "let the relay's user write the file and its folder")
 _UNREADABLE = ("cannot be read or written", "check the disk")
-_DAMAGED = ("is damaged", "move it away, or put a good copy in its place")
+_DAMAGED = ("is damaged", "move it away together with its -wal file, or put a good copy in the place of both")
 _NO_ROOM = ("finds no room on the disk", "free some space")
 _NOT_THERE = ("cannot be opened", "check outbox.url, and that its folder is there and the relay's user may enter it")
-_NOT_SQLITE = ("is not a SQLite file", "move it away, or name another file in outbox.url")
+_NOT_SQLITE = (
+    "is not a SQLite file",
+    "move it away together with its -wal file, if it has one, or name another file in outbox.url",
+)
 
 _BY_CODE = {
     sqlite3.SQLITE_BUSY: _HELD,

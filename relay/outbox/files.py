@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import stat
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -36,9 +38,9 @@ def open_owned(path: Path) -> sqlite3.Connection:
 
 def open_as_guest(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection to an outbox that is there and up to date."""
-    if not path.exists():
+    if not find_file(path):
         raise OutboxError("is not there; `relay run` makes it when it starts")
-    _require_file(path)
+    _require_access(path)
     database = _connect(path)
     try:
         require_current(database)
@@ -47,6 +49,17 @@ def open_as_guest(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def find_file(path: Path) -> bool:
+    """Whether the file is there. Raises OutboxError where the name stands for something else, OSError for nowhere."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(mode):
+        raise OutboxError("is not a file; name another in outbox.url")
+    return True
 
 
 def identify(path: Path) -> tuple[int, int] | None:
@@ -58,22 +71,33 @@ def identify(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def free_bytes(path: Path) -> int:
+    """Room on the disk that holds *path*; as much as can be counted where the file system knows no bound."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize if disk.f_blocks else sys.maxsize
+
+
 def _make_file(path: Path) -> None:
     """An empty file where there is none, readable by the relay's user alone; SQLite gives its helpers the same mode.
 
     A file that is there is never opened here: closing it would drop SQLite's own locks on it
     (sqlite.org/howtocorrupt.html, section 2.2).
     """
-    if not path.exists():
+    if not find_file(path):
+        _require_no_log(path.with_name(f"{path.name}-wal"))
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    _require_file(path)
+    _require_access(path)
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
 
 
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise OutboxError("is not a file; name another in outbox.url")
+def _require_no_log(log: Path) -> None:
+    """SQLite deletes the log of a file that is not there; it may hold all that was put before a kill."""
+    if log.exists() and log.stat().st_size:
+        raise OutboxError(f"is not there, but its log {log.name} is; bring the file back, or move the log away too")
+
+
+def _require_access(path: Path) -> None:
     if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
         raise OutboxError("cannot be written; let the relay's user write the file and its folder")
 
@@ -82,6 +106,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     """A connection to a file that is an outbox, or empty."""
     # immutable: the file alone. With its log, SQLite would on closing copy that into a file that is not the log's own.
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        # A kill while the log was being copied leaves a file that is shorter than its first page says. With the log it
+        # is whole, so this is no damage; SQLite reads such a file so (lockBtree in sqlite.org/src/file/src/btree.c).
+        database.execute("PRAGMA writable_schema = ON")
         recognise(database)
     # rw: SQLite itself makes no file, ours has its mode from the start.
     database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS)

@@ -44,6 +44,7 @@ class MemoryOutbox:
         self._dead_letter_bytes = int(max_bytes * dead_letter_share)
         self._journal = MemoryJournal(entries=journal_entries, max_bytes=int(max_bytes * JOURNAL_SHARE))
         self._tables = Tables()
+        self._installation = secrets.token_hex(16)
         self._arrivals = Arrivals()
 
     async def open(self) -> None:
@@ -268,6 +269,10 @@ class MemoryOutbox:
     async def levels(self) -> list[Level]:
         """Read the counts that are kept, and the first of each by age."""
         return self._tables.levels()
+
+    async def installation(self) -> str:
+        """Another one for each process."""
+        return self._installation
 
     async def books(self) -> dict[str, Book]:
         """Read the totals."""

@@ -137,13 +137,19 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 def recognise(database: sqlite3.Connection) -> int:
-    """The version of an outbox, 0 for an empty file. Raises OutboxError for another program's database."""
+    """The version of an outbox, 0 for an empty file. Raises OutboxError for another program's database.
+
+    Of an outbox it reads the first page only.
+    """
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
-    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application != APPLICATION_ID and (application or version or tables):
+    if application != APPLICATION_ID and (application or version or _has_tables(database)):
         raise OutboxError("is another program's database; name another file in outbox.url")
     return int(version)
+
+
+def _has_tables(database: sqlite3.Connection) -> bool:
+    return database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
 
 
 def migrate(database: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:

@@ -40,15 +40,24 @@ class Session:
 
     A connection that broke is closed, and made anew by a later call, at most once a second. So is one whose file was
     moved away or replaced: what is written to it would be gone with the process.
+
+    A follower connects only to the file of its *leader*, and leaves it first. SQLite keeps its log under the file's
+    name: with connections to two files that had the name in turn, it would take the one's log for the other's.
     """
 
-    def __init__(self, name: str, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self, name: str, path: Path, connect: Callable[[], sqlite3.Connection], *, leader: "Session | None" = None
+    ) -> None:
         self._name = name
         self._path = path
         self._connect = connect
+        self._leader = leader
+        self._follower: Session | None = None
+        if leader is not None:
+            leader._follower = self
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._database: sqlite3.Connection | None = None
-        # Which file the connection was made to.
+        # Which file the last connection was made to; None once that was left for another.
         self._file: tuple[int, int] | None = None
         self._failure: OutboxError | None = None
         self._failed_at = 0.0
@@ -56,7 +65,7 @@ class Session:
 
     async def open(self) -> None:
         """Connect now. Raises OutboxError where that fails; later calls try again."""
-        await self._submit(self._open)
+        await self._submit(self._connection)
 
     async def run(self, work: Work[T], transaction: Transaction) -> T:
         """What *work* returns, once it is committed. Raises OutboxError; then nothing has changed."""
@@ -119,7 +128,9 @@ class Session:
         self._failure, self._failed_at = failure, time.monotonic()
 
     def _connection(self) -> sqlite3.Connection:
-        if self._database is not None and identify(self._path) != self._file:
+        if self._leader is not None:
+            self._leader.require()
+        elif self._file is not None and not self._at_home():
             log.error("outbox.replaced", path=str(self._path), consequence="what it held is not sent from here")
             self._part()
         if self._database is not None:
@@ -127,6 +138,10 @@ class Session:
         if self._failure is not None and time.monotonic() < self._failed_at + AGAIN_SECONDS:
             raise type(self._failure)(str(self._failure))
         return self._open()
+
+    def _at_home(self) -> bool:
+        """Whether the file that it is, or was last, connected to has the name still."""
+        return self._file is not None and identify(self._path) == self._file
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -142,14 +157,17 @@ class Session:
         return self._database
 
     def _part(self) -> None:
-        """Leave a file that has another name, or none, with all that was written to it.
+        """Leave a file that has another name, or none, with all that was written to it, and the follower first.
 
         SQLite would leave its log behind, and the file that has the name now would be taken for the log's own.
         """
+        if self._follower is not None:
+            self._follower.leave()
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._drop()
+        self._file = None
 
     def _drop(self) -> None:
         """Give the connection up. Closing the last one copies the log into the file and removes it."""
@@ -157,3 +175,20 @@ class Session:
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
+
+    # From the thread of the other one. The leader may wait for its follower, the follower never for its leader.
+
+    def require(self) -> None:
+        """Raise OutboxError unless the file that has the name is this session's own; it will try to make it so."""
+        if self._at_home():
+            return
+        failure = self._failure or OutboxError(
+            f"the outbox {self._path} was moved away or replaced; the next try is made on what is there now"
+        )
+        self._thread.submit(self._connection)
+        raise type(failure)(str(failure))
+
+    def leave(self) -> None:
+        """Return once the connection is closed; the next call makes another one."""
+        with suppress(RuntimeError):  # the thread has ended, after it closed the connection
+            self._thread.submit(self._drop).result()

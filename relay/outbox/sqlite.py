@@ -1,6 +1,7 @@
 """The outbox in one SQLite file: a thread that writes, a thread that reads, so that status never waits for a commit."""
 
 import asyncio
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,7 +28,7 @@ from relay.model import (
 from relay.outbox import Tally, operate, statements, tables
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import JOURNAL_SHARE, SLICE, slices
-from relay.outbox.files import make_folder, open_as_guest, open_owned
+from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.journal import forget_entries, trace
 from relay.outbox.owner import OwnerLock
 from relay.outbox.session import Session, Transaction, Work
@@ -56,7 +57,7 @@ class SqliteOutbox:
         journal_entries: int = 0,
         guest: bool = False,
     ) -> None:
-        path = path.resolve()  # one file has one lock, whatever names lead to it
+        path = Path(os.path.realpath(path))  # one file has one lock, whatever names lead to it
         self._path = path
         self._bounds = Bounds(
             max_bytes=max_bytes,
@@ -64,9 +65,10 @@ class SqliteOutbox:
             journal_entries=journal_entries,
             journal_bytes=int(max_bytes * JOURNAL_SHARE),
         )
-        self._lock = OwnerLock(path.with_name(f"{path.name}.lock"))
+        self._lock = OwnerLock(Path(f"{path}.lock"))
         self._writer = Session("outbox.writer", path, partial(open_as_guest, path) if guest else self._own)
-        self._reader = Session("outbox.reader", path, partial(open_as_guest, path, read_only=True))
+        follow = partial(open_as_guest, path, read_only=True)
+        self._reader = Session("outbox.reader", path, follow, leader=self._writer)
         self._arrivals = Arrivals()
 
     async def open(self) -> None:
@@ -87,14 +89,11 @@ class SqliteOutbox:
         journal: Sequence[JournalEntry] = (),
     ) -> None:
         """Return once the commit was flushed to the disk."""
-        work = partial(
-            statements.put,
-            events=events,
-            dead_letters=dead_letters,
-            tally=tally,
-            journal=journal,
-            bounds=self._bounds,
-        )
+
+        def work(database: sqlite3.Connection) -> None:
+            free = free_bytes(self._path)
+            statements.put(database, events, dead_letters, tally, journal, bounds=self._bounds, disk_bytes=free)
+
         await self._writer.run(work, Transaction.DURABLE)
         self._arrivals.announce(events)
 
@@ -198,6 +197,10 @@ class SqliteOutbox:
         """Read the counts that are kept, and the first of each by age."""
         return await self._reader.run(tables.levels, Transaction.READ)
 
+    async def installation(self) -> str:
+        """Read what was made up when the file was made."""
+        return await self._reader.run(tables.installation, Transaction.READ)
+
     async def books(self) -> dict[str, Book]:
         """Read the totals."""
         return await self._reader.run(tables.books, Transaction.READ)
@@ -211,6 +214,7 @@ class SqliteOutbox:
         return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._bounds.max_bytes)
 
     def _own(self) -> sqlite3.Connection:
+        find_file(self._path)  # no folder or lock is made where no file can be
         make_folder(self._path.parent)
         self._lock.take()
         return open_owned(self._path)

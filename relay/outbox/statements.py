@@ -23,11 +23,15 @@ from relay.outbox.tables import (
     known_lane,
     next_number,
     post,
+    reusable,
     stop_waiting,
     storage_in_use,
     trim_dead_letters,
 )
 
+# Room on the disk that new events may not take, for claiming and settling need some, too: a full batch 1.3 MB of log,
+# measured; and SQLite copies the log into the file, which may grow by it, from 4 MB on (sqlite.org/wal.html#ckpt).
+RESERVE_BYTES = 8 * 2**20
 EXPIRED = Cause("expired")
 
 
@@ -53,9 +57,11 @@ def put(
     journal: Sequence[JournalEntry],
     *,
     bounds: Bounds,
+    disk_bytes: int,
 ) -> None:
-    """Store all of it. Raises OutboxFull."""
+    """Store all of it, where *disk_bytes* are free on the disk. Raises OutboxFull."""
     if events or dead_letters or journal:
+        _require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
         first = next_number(database)
         _put_events(database, events)
         _put_dead_letters(database, dead_letters)
@@ -75,6 +81,16 @@ def _require_room(database: sqlite3.Connection, max_bytes: int) -> None:
     """Undo by an error what did not fit: only once it is stored is it known what it takes."""
     if (used := storage_in_use(database)) > max_bytes:
         raise OutboxFull(f"is full: {used:,} bytes would be in use, of {max_bytes:,}")
+
+
+def _require_reserve(database: sqlite3.Connection, disk_bytes: int, events: Sequence[Event]) -> None:
+    """Bodies are written twice: to the log, then to the file, which fills its own free pages before it grows."""
+    needed = 2 * sum(len(event.body) for event in events)
+    if disk_bytes + reusable(database) < RESERVE_BYTES + needed:
+        raise OutboxFull(
+            f"is full: {disk_bytes:,} bytes are free on the disk, and {RESERVE_BYTES:,} are kept for delivering"
+            " what waits; free some space"
+        )
 
 
 def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:

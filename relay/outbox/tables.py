@@ -35,12 +35,23 @@ class Letter(NamedTuple):
 ROW_BYTES = 150
 
 
+def installation(database: sqlite3.Connection) -> str:
+    """Which file this is, whatever its name."""
+    return str(database.execute("SELECT value FROM meta WHERE name = 'installation'").fetchone()[0])
+
+
 def storage_in_use(database: sqlite3.Connection) -> int:
-    """Bytes of the file that hold something; pages once freed are filled again before the file grows."""
-    ((pages,), (free,), (size,)) = (
-        database.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
+    """Bytes of the file that hold something."""
+    return _pragma(database, "page_count") * _pragma(database, "page_size") - reusable(database)
+
+
+def reusable(database: sqlite3.Connection) -> int:
+    """Bytes of the file that were freed, and are filled again before it grows."""
+    return _pragma(database, "freelist_count") * _pragma(database, "page_size")
+
+
+def _pragma(database: sqlite3.Connection, name: str) -> int:
+    return int(database.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 # The books.

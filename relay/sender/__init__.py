@@ -47,23 +47,24 @@ class Sender:
         self._metrics = metrics
         self._clock = clock or Clock()
         self._rng = rng
-        self._orders = Orders(sleep)
+        self._sleep = sleep
         self._tls = tls
         self._patience = patience
-        self._couriers: list[Courier] = []
         self._stack = AsyncExitStack()
-        self._running = False
+        self._couriers: dict[Lane, Courier] = {}
+        # Whose lanes are not named any more: they finish what they began.
+        self._leaving: set[Courier] = set()
+        # By those who have left.
+        self._delivered = 0
+        # While it runs.
+        self._group: asyncio.TaskGroup | None = None
+        self._ending = asyncio.Event()
         self._finished = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        session = await self._stack.enter_async_context(open_session(self._tls, self._patience))
+        self._session = await self._stack.enter_async_context(open_session(self._tls, self._patience))
         for lane, share in self._lanes.items():
-            attempts = Attempts(
-                Heap(session, lane, self._clock), self._outbox, share, self._metrics, self._clock, self._orders
-            )
-            self._couriers.append(
-                Courier(lane, attempts, self._outbox, self._metrics, self._clock, self._orders, self._rng)
-            )
+            self._engage(lane, share)
         return self
 
     async def __aexit__(
@@ -73,20 +74,38 @@ class Sender:
 
     async def run(self) -> None:
         """Deliver until told to stop, or until a `drain` is through."""
-        self._running = True
         try:
-            async with asyncio.TaskGroup() as group:
-                for courier in self._couriers:
-                    work = supervised(courier.run, "sender", self._metrics)
-                    group.create_task(work, name=f"sender {courier.lane.url}")
+            async with asyncio.TaskGroup() as self._group:
+                for courier in self._all():
+                    self._start(courier)
+                await self._ending.wait()
         finally:
-            self._running = False
+            self._group = None
             self._finished.set()
+
+    async def reload(self, lanes: Mapping[Lane, float]) -> None:
+        """Serve *lanes* from now on, with these shares; an order to stop or to drain stands over it. One at a time.
+
+        A lane that is gone ends with the request in flight, and what waits for it stays in the outbox. One whose
+        share changed goes on with an empty budget.
+        """
+        for lane in [*(self._couriers.keys() - lanes.keys()), *lanes]:
+            if self._ending.is_set():
+                return
+            if lane not in lanes:
+                self._dismiss(lane)
+            elif lane in self._couriers:
+                self._couriers[lane].share = lanes[lane]
+            else:
+                self._engage(lane, lanes[lane])
+            await asyncio.sleep(0)  # there may be a thousand, and flags do not wait for them
 
     async def stop(self) -> None:
         """Claim nothing more; return once the requests in flight are answered and settled and `run` has returned."""
-        self._orders.stop()
-        if self._running:
+        self._ending.set()
+        for courier in self._all():
+            courier.stop()
+        if self._group is not None:
             await self._finished.wait()
 
     async def drain(self) -> None:
@@ -94,14 +113,44 @@ class Sender:
 
         What Heap refuses to take now (a held lane) is left where it is.
         """
-        self._orders.drain()
+        self._ending.set()
+        for courier in self._all():
+            courier.drain()
         await self._finished.wait()
 
     @property
     def delivered(self) -> int:
         """Events that Heap accepted since the start."""
-        return sum(courier.delivered for courier in self._couriers)
+        return self._delivered + sum(courier.delivered for courier in self._all())
 
     def lanes(self) -> list[LaneState]:
         """How every lane is doing."""
-        return [courier.state() for courier in self._couriers]
+        return [courier.state() for courier in self._couriers.values()]
+
+    def _all(self) -> list[Courier]:
+        return [*self._couriers.values(), *self._leaving]
+
+    def _engage(self, lane: Lane, share: float) -> None:
+        # Each has orders of its own, as it may be told to stop alone.
+        orders = Orders(self._sleep)
+        heap = Heap(self._session, lane, self._clock)
+        attempts = Attempts(heap, self._outbox, share, self._metrics, self._clock, orders)
+        courier = Courier(lane, attempts, self._outbox, self._metrics, self._clock, orders, self._rng)
+        self._couriers[lane] = courier
+        self._start(courier)
+
+    def _dismiss(self, lane: Lane) -> None:
+        courier = self._couriers.pop(lane)
+        self._leaving.add(courier)
+        courier.stop()
+
+    def _start(self, courier: Courier) -> None:
+        """Let it run, or leave that to `run`."""
+        if self._group is not None:
+            self._group.create_task(self._employ(courier), name=f"sender {courier.lane.url}")
+
+    async def _employ(self, courier: Courier) -> None:
+        await supervised(courier.run, "sender", self._metrics)
+        if courier in self._leaving:
+            self._leaving.remove(courier)
+            self._delivered += courier.delivered

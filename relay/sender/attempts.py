@@ -52,12 +52,18 @@ class Attempts:
         self, heap: Heap, outbox: Outbox, share: float, metrics: Metrics, clock: Clock, orders: Orders
     ) -> None:
         self.room = heap.room
+        self.share = share
         self.budget = Budget(share, clock.monotonic())
         self._heap = heap
         self._outbox = outbox
         self._metrics = metrics
         self._clock = clock
         self._orders = orders
+
+    def change_share(self, share: float) -> None:
+        """Use *share* of the limits, with a budget that is empty at first. Not while something is sent."""
+        self.share = share
+        self.budget = Budget(share, self._clock.monotonic())
 
     async def send(self, holding: Holding, part: Part) -> Answer | None:
         """Heap's last word on *part*; None where no request was made: told to stop, or the lease is lost.

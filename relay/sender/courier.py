@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from relay.core.batch import BATCH_EVENTS, leave_in
+from relay.core.budget import Budget
 from relay.core.settle import PASSING, Answer, Outcome, Part, Round, settlement
 from relay.errors import OutboxError
 from relay.metrics import Metrics
@@ -53,8 +54,9 @@ class Courier:
     ) -> None:
         self.lane = lane
         self.delivered = 0
+        # Of Heap's limits; another one counts from the next batch.
+        self.share = attempts.share
         self._attempts = attempts
-        self._budget = attempts.budget
         self._outbox = outbox
         self._metrics = metrics
         self._clock = clock
@@ -82,13 +84,27 @@ class Courier:
         with suppress(OutboxError):  # then the leases end by themselves
             await self._tell_all()
 
+    def stop(self) -> None:
+        """Begin nothing more; `run` returns once the request in flight is answered and settled."""
+        self._orders.stop()
+
+    def drain(self) -> None:
+        """Deliver without lingering; `run` returns once nothing is left that Heap takes."""
+        self._orders.drain()
+
     def state(self) -> LaneState:
         """How the lane is doing now."""
         return self._standing.state(self._budget.used(self._clock.monotonic()))
 
+    @property
+    def _budget(self) -> Budget:
+        return self._attempts.budget
+
     async def _turn(self) -> None:
         """Wait a little, or deliver one batch."""
         await self._tell_all()
+        if self.share != self._attempts.share:
+            self._attempts.change_share(self.share)
         if self._orders.draining and self._standing.held:
             self._drained = True
             return
@@ -176,6 +192,9 @@ class Courier:
     async def _conclude(self, holding: Holding, round_: Round, outcome: Outcome, answer: Answer) -> None:
         """One answer is in: heed it, say so, settle."""
         self._standing.heed(answer)
+        now = self._clock.wall()
+        for claim in outcome.delivered:
+            self._metrics.delivery_lag.observe(max(0.0, now - claim.event.captured_at))
         self._tell(outcome, answer)
         await self._settle(holding, round_, outcome, {})
 

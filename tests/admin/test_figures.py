@@ -1,103 +1,215 @@
 """The gauges say what the outbox holds, and the counters what left it by the hands of others."""
 
-from collections.abc import AsyncIterator
+import shutil
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
-from relay.admin.figures import Figures
-from relay.capture import Capture
-from relay.metrics import Metrics
-from relay.model import Cause, Clock, DeadLetter, Event, Lane
+from relay.core.settle import Answer, Kind
+from relay.model import Cause, DeadLetter
+from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
-from relay.outbox.memory import MemoryOutbox
-from relay.recording import CaptureLimits
-from tests.test_app import sample
+from relay.outbox.sqlite import SqliteOutbox
+from relay.sender import LaneState
+from tests.admin.conftest import LANE, Watched, event
+from tests.outbox.boxes import opened
 
-LANE = Lane("https://heapanalytics.com", "11")
-LIMITS = CaptureLimits(max_answer=1000, max_decoded=1000, max_flags=10, memory=1000)
-
-
-def event(number: int, captured_at: float = 1000.0) -> Event:
-    return Event(f"{number:032}", "tests", LANE, "ada", captured_at, b"{}")
+STATES = ("open", "paused", "held")
 
 
-@pytest.fixture
-async def outbox() -> AsyncIterator[MemoryOutbox]:
-    outbox = MemoryOutbox(max_bytes=1_000_000, dead_letter_share=0)
+async def test_what_a_cap_dropped_is_counted_once(watched: Watched) -> None:
+    await watched.figures.refresh()
+
+    await watched.outbox.put([], [DeadLetter(event(1), Cause("identity_too_long"))], {})
+    await watched.figures.refresh()
+    await watched.figures.refresh()
+
+    assert watched.sample("relay_dropped_total", environment="tests", reason="dead_letters_full") == 1
+
+
+async def test_what_was_dropped_before_the_start_is_not_counted_again(watched: Watched) -> None:
+    await watched.outbox.put([], [DeadLetter(event(1), Cause("identity_too_long"))], {})
+
+    await watched.figures.refresh()
+
+    assert not watched.sample("relay_dropped_total", environment="tests", reason="dead_letters_full")
+
+
+async def test_gauges_follow_the_outbox(watched: Watched) -> None:
+    await watched.outbox.put([event(1, 900.0), event(2, 950.0)], [], {})
+
+    await watched.figures.refresh()
+
+    assert watched.sample("relay_outbox_events", environment="tests") == 2
+    assert watched.sample("relay_outbox_oldest_seconds", environment="tests") == 100
+    assert watched.sample("relay_outbox_capacity_bytes") == 1_000_000
+
+
+async def test_an_age_grows_between_two_readings(watched: Watched) -> None:
+    await watched.outbox.put([event(1, 900.0)], [], {})
+    await watched.figures.refresh()
+
+    watched.now += 5
+
+    assert watched.sample("relay_outbox_oldest_seconds", environment="tests") == 105
+
+
+async def test_an_environment_has_its_gauges_from_the_start_and_until_nothing_of_it_is_left(watched: Watched) -> None:
+    await watched.figures.refresh()
+    assert watched.sample("relay_outbox_events", environment="tests") == 0
+
+    await watched.outbox.put([event(1)], [], {})
+    await watched.figures.refresh()
+    watched.figures.environments = {}
+    await watched.figures.refresh()
+    assert watched.sample("relay_outbox_events", environment="tests") == 1
+
+    await watched.outbox.sweep(expired_before=2000, forget_before=3000, now=2000)
+    await watched.figures.refresh()
+    assert watched.sample("relay_outbox_events", environment="tests") is None
+
+
+async def test_a_difference_in_the_books_is_seen(watched: Watched) -> None:
+    """The metric compares two counts made apart from each other, so it can fail: here the capture saw one more."""
+    await watched.figures.refresh()
+
+    watched.capture.captured["tests"] += 1
+    await watched.figures.refresh()
+
+    assert watched.sample("relay_books_difference", environment="tests") == 1
+
+
+@pytest.mark.parametrize("standing", STATES)
+async def test_exactly_one_state_of_a_lane_is_set(watched: Watched, standing: str) -> None:
+    answer = Answer(Kind.BUSY, 503)
+    watched.lanes.append(LaneState(LANE, standing, None, None, answer, 1000.0, 1, 0.25))  # type: ignore[arg-type]
+
+    await watched.figures.refresh()
+
+    states = {state: watched.sample("relay_lane_state", environment="tests", state=state) for state in STATES}
+    assert states == {**dict.fromkeys(STATES, 0.0), standing: 1.0}
+    assert watched.sample("relay_budget_used_ratio", environment="tests") == 0.25
+
+
+async def test_figures_stay_and_the_failure_shows_while_the_outbox_cannot_be_read(tmp_path: Path) -> None:
+    outbox = SqliteOutbox(tmp_path / "outbox.db", max_bytes=1_000_000, dead_letter_share=0)
     await outbox.open()
-    yield outbox
+    await outbox.put([event(1)], [], {})
+    watched = Watched(outbox)
+    await watched.figures.refresh()
     await outbox.close()
 
+    await watched.figures.refresh()
 
-class Time:
-    """Both clocks, to be turned by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.clock = Clock(lambda: self.now, lambda: self.now)
+    assert watched.sample("relay_outbox_failing") == 1
+    assert watched.sample("relay_outbox_events", environment="tests") == 1
+    assert "closed" in watched.figures.reading.problem
 
 
-async def test_what_a_cap_dropped_is_counted_once(outbox: MemoryOutbox) -> None:
-    registry = CollectorRegistry()
-    metrics = Metrics.on(registry)
-    figures = Figures(outbox, Capture(outbox, LIMITS, metrics), metrics, Clock())
-    await figures.refresh()
+async def test_counters_begin_and_end_with_their_environment(watched: Watched) -> None:
+    await watched.figures.refresh()
+    assert watched.sample("relay_refused_total", environment="tests", reason="memory") == 0
 
-    await outbox.put([], [DeadLetter(event(1), Cause("identity_too_long"))], {})
-    await figures.refresh()
-    await figures.refresh()
+    watched.metrics.requests.labels("tests", "flags", "2xx").inc()
+    watched.figures.environments = {"staging": LANE}
+    await watched.figures.refresh()
 
-    assert sample(registry, "relay_dropped_total", environment="tests", reason="dead_letters_full") == 1
-
-
-async def test_what_was_dropped_before_the_start_is_not_counted_again(outbox: MemoryOutbox) -> None:
-    await outbox.put([], [DeadLetter(event(1), Cause("identity_too_long"))], {})
-    registry = CollectorRegistry()
-    metrics = Metrics.on(registry)
-    figures = Figures(outbox, Capture(outbox, LIMITS, metrics), metrics, Clock())
-
-    await figures.refresh()
-
-    assert not sample(registry, "relay_dropped_total", environment="tests", reason="dead_letters_full")
+    assert [labels for labels in counted(watched.registry) if labels.get("environment") == "tests"] == []
+    assert watched.sample("relay_refused_total", environment="staging", reason="memory") == 0
 
 
-async def test_gauges_follow_the_outbox(outbox: MemoryOutbox) -> None:
-    time, registry = Time(), CollectorRegistry()
-    metrics = Metrics.on(registry)
-    figures = Figures(outbox, Capture(outbox, LIMITS, metrics), metrics, time.clock)
-    await outbox.put([event(1, 900.0), event(2, 950.0)], [], {})
-
-    await figures.refresh()
-
-    assert sample(registry, "relay_outbox_events", environment="tests") == 2
-    assert sample(registry, "relay_outbox_oldest_seconds") == 100
-    assert sample(registry, "relay_outbox_capacity_bytes") == 1_000_000
+def counted(registry: CollectorRegistry) -> list[dict[str, str]]:
+    """The labels of every counter; gauges follow the figures."""
+    families = [family for family in registry.collect() if family.type == "counter"]
+    return [sample.labels for family in families for sample in family.samples]
 
 
-async def test_a_difference_in_the_books_is_seen(outbox: MemoryOutbox) -> None:
-    """The metric compares two counts made apart from each other, so it can fail: here the capture saw one more."""
-    registry = CollectorRegistry()
-    metrics = Metrics.on(registry)
-    capture = Capture(outbox, LIMITS, metrics)
-    figures = Figures(outbox, capture, metrics, Clock())
-    await figures.refresh()
-
-    capture.captured["tests"] += 1
-    await figures.refresh()
-
-    assert sample(registry, "relay_books_difference", environment="tests") == 1
+# An outbox that is replaced while the relay runs.
 
 
-async def test_what_waits_too_long_expires_after_two_sweeps_that_agree(outbox: MemoryOutbox) -> None:
-    time, registry = Time(), CollectorRegistry()
-    keeper = Keeper(outbox, max_age=60, dead_letter_max_age=3600, metrics=Metrics.on(registry), clock=time.clock)
-    await outbox.put([event(1, 900.0)], [], {})
+def sqlite_outbox(path: Path) -> SqliteOutbox:
+    return SqliteOutbox(path, max_bytes=10**9, dead_letter_share=0.25)
+
+
+async def replace(outbox: Outbox, path: Path, by: Path) -> None:
+    """Put another file in the place of the outbox's own, and let it notice."""
+    shutil.move(by, path)
+    with capture_logs():
+        await outbox.put([], [], {})
+
+
+async def drop_before(outbox: Outbox, moment: float) -> None:
+    """Drop the dead letters made before *moment*."""
+    await outbox.sweep(expired_before=0, forget_before=moment, now=1000.0)
+
+
+async def test_an_older_copy_begins_the_figures_anew(tmp_path: Path) -> None:
+    path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put([event(1)], [], {})
+    shutil.copy(path, copy)
+    async with opened(sqlite_outbox(path)) as outbox:
+        watched = Watched(outbox)
+        await outbox.put([event(2)], [], {})
+        await watched.figures.refresh()
+
+        await replace(outbox, path, copy)
+        await watched.figures.refresh()
+
+    assert watched.sample("relay_outbox_events", environment="tests") == 1
+    assert watched.sample("relay_books_difference", environment="tests") == 0
+
+
+async def test_an_older_copy_that_has_dropped_fewer_counts_nothing(tmp_path: Path) -> None:
+    path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
+    letters = [DeadLetter(event(number, number * 100.0), Cause("identity_too_long")) for number in range(3)]
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put([], letters, {})
+        await drop_before(outbox, 50.0)
+    shutil.copy(path, copy)
+    async with opened(sqlite_outbox(path)) as outbox:
+        await drop_before(outbox, 150.0)
+        watched = Watched(outbox)
+        await watched.figures.refresh()
+
+        await replace(outbox, path, copy)
+        await watched.figures.refresh()
+
+    assert watched.sample("relay_dropped_total", environment="tests", reason="dead_letter_expired") == 0
+    assert watched.sample("relay_books_difference", environment="tests") == 0
+
+
+@pytest.mark.parametrize("held", [1, 9])
+async def test_another_outbox_begins_the_figures_anew_whatever_it_holds(tmp_path: Path, held: int) -> None:
+    path, other = tmp_path / "outbox.db", tmp_path / "other.db"
+    async with opened(sqlite_outbox(other)) as outbox:
+        await outbox.put([event(number) for number in range(held)], [], {})
+    async with opened(sqlite_outbox(path)) as outbox:
+        watched = Watched(outbox)
+        await outbox.put([event(1), event(2), event(3, environment="gone")], [], {})
+        await watched.figures.refresh()
+
+        await replace(outbox, path, other)
+        await watched.figures.refresh()
+
+    assert watched.sample("relay_outbox_events", environment="tests") == held
+    assert watched.sample("relay_outbox_events", environment="gone") is None
+    assert watched.sample("relay_books_difference", environment="tests") == 0
+
+
+# Sweeping.
+
+
+async def test_what_waits_too_long_expires_after_two_sweeps_that_agree(watched: Watched) -> None:
+    keeper = Keeper(watched.outbox, max_age=60, dead_letter_max_age=3600, metrics=watched.metrics, clock=watched.clock)
+    await watched.outbox.put([event(1, 900.0)], [], {})
 
     await keeper.sweep()
-    assert (await outbox.books())["tests"].waiting == 1
-    time.now += 600
+    assert (await watched.outbox.books())["tests"].waiting == 1
+    watched.now += 600
     await keeper.sweep()
 
-    assert (await outbox.books())["tests"].waiting == 0
-    assert sample(registry, "relay_dead_letters_total", environment="tests", reason="expired") == 1
+    assert (await watched.outbox.books())["tests"].waiting == 0
+    assert watched.sample("relay_dead_letters_total", environment="tests", reason="expired") == 1

@@ -1,12 +1,14 @@
 """The admin port: for probes and scrapers, never for a page that was rebound to our address."""
 
 import asyncio
+import threading
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client.parser import text_string_to_metric_families
 
-from relay.admin.server import is_own_name
+from relay.admin.server import Rendering, is_own_name
 from relay.app import Relay
 from tests.conftest import StartRelay
 
@@ -50,10 +52,50 @@ async def test_metrics_parse_and_carry_the_promised_names(relay: Relay, http: ai
     assert "# TYPE relay_dead_letters gauge" in text
 
 
+@pytest.mark.parametrize("path", ["/", "/status.json", "/status.txt", "/metrics", "/healthz", "/nothing"])
+async def test_nothing_is_kept_framed_or_sniffed(relay: Relay, http: aiohttp.ClientSession, path: str) -> None:
+    async with http.get(relay.admin_url + path) as answer:
+        headers = answer.headers
+
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+async def test_it_is_read_only(relay: Relay, http: aiohttp.ClientSession, method: str) -> None:
+    for path in ("/", "/status.json", "/metrics"):
+        async with http.request(method, relay.admin_url + path) as answer:
+            assert answer.status == 405
+
+
+async def test_what_is_being_made_is_made_once_for_all_who_ask() -> None:
+    made: list[int] = []
+    go_on = threading.Event()
+
+    def make() -> bytes:
+        made.append(1)
+        go_on.wait(10)
+        return b"made"
+
+    rendering = Rendering(make, "text/plain")
+    request = make_mocked_request("GET", "/")
+    asking = [asyncio.create_task(rendering.answer(request)) for _ in range(5)]
+    await asyncio.sleep(0)
+    go_on.set()
+
+    assert [(await each).body for each in asking] == [b"made"] * 5
+    assert len(made) == 1
+
+
 async def test_a_foreign_host_name_is_refused(relay: Relay, http: aiohttp.ClientSession) -> None:
-    async with http.get(relay.admin_url + "/metrics", headers={"Host": "attacker.example"}) as answer:
-        assert answer.status == 421
-        assert "relay_" not in await answer.text()
+    for path in ("/metrics", "/status.json", "/status.txt", "/"):
+        async with http.get(relay.admin_url + path, headers={"Host": "attacker.example"}) as answer:
+            assert answer.status == 421
+            assert await answer.text() == "this name is not in admin.hosts\n"
 
 
 async def test_a_named_host_is_answered(start_relay: StartRelay, http: aiohttp.ClientSession) -> None:

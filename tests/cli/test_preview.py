@@ -1,7 +1,9 @@
 import asyncio
+import html
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner, Result
@@ -131,16 +133,57 @@ async def test_a_dead_letter_is_shown_and_explained(path: Path) -> None:
     assert "nothing would be sent: a dead letter, identity_too_long, " in result.stderr
 
 
-async def test_a_flagsmith_that_refuses_is_one_line_and_exit_code_1(path: Path, flagsmith: StandInFlagsmith) -> None:
-    flagsmith.replies.append(Reply(403, b'{"detail":"Invalid or missing Environment Key"}'))
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (302, "write the address it redirects to as upstream.url"),
+        (400, "try another identity, or ask whoever runs it"),
+        (401, "see in Flagsmith that the key belongs to it, and is not disabled"),
+        (403, "see in Flagsmith that the key belongs to it, and is not disabled"),
+        (404, "see that upstream.url is Flagsmith's address, without /api/v1"),
+        (429, "it is asked too often; try again later"),
+        (503, "it, or what stands before it, is not well; try again later"),
+        (206, "ask whoever runs it"),
+    ],
+)
+async def test_a_flagsmith_that_refuses_is_one_line_with_advice_and_exit_code_1(
+    path: Path, flagsmith: StandInFlagsmith, status: int, advice: str
+) -> None:
+    flagsmith.replies.append(Reply(status))
 
     result = await preview(path, *ARGUMENTS)
 
     assert (result.exit_code, result.stdout) == (1, "")
     (_, line) = result.stderr.splitlines()
-    assert line == (
-        'relay: Flagsmith answered 403 to the first key of tests: {"detail":"Invalid or missing Environment Key"}'
-    )
+    assert line == f"relay: Flagsmith at {flagsmith.url} answered {status} to the first key of tests; {advice}"
+
+
+IDENTITY = 'jürgen "j" o\'neill'
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        CLIENT_KEY,
+        IDENTITY,
+        quote(IDENTITY),
+        json.dumps(IDENTITY),
+        html.escape(IDENTITY),
+        " " * 190 + CLIENT_KEY,
+        f"Got more than 8190 bytes when reading: {quote(IDENTITY)[:7]}...",
+        f"{CLIENT_KEY[:12]}…",
+    ],
+)
+async def test_an_error_has_neither_the_key_nor_the_identity_in_whatever_writing(
+    path: Path, flagsmith: StandInFlagsmith, words: str
+) -> None:
+    flagsmith.replies.append(Reply(400, words.encode()))
+
+    result = await preview(path, "--environment", "tests", "--identity", IDENTITY)
+
+    assert result.exit_code == 1
+    assert CLIENT_KEY[:12] not in result.output
+    assert "rgen" not in result.output
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP, Fault.RESET, Fault.TRUNCATE])
@@ -160,7 +203,14 @@ async def test_an_environment_that_is_not_in_the_file_is_exit_code_2_and_names_t
     result = await preview(path, "--environment", "staging", "--identity", "ada")
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"{path}: no environment is named 'staging'; there are: tests\n"
+    assert result.stderr == f"{path}: no environment has that name; there are: tests\n"
+
+
+async def test_a_key_given_for_an_environment_is_not_repeated(path: Path) -> None:
+    result = await preview(path, "--environment", CLIENT_KEY, "--identity", "ada")
+
+    assert result.exit_code == 2
+    assert CLIENT_KEY not in result.output
 
 
 async def test_a_file_with_mistakes_is_exit_code_2(tmp_path: Path, flagsmith: StandInFlagsmith) -> None:

@@ -5,6 +5,9 @@ import signal
 import sys
 
 import pytest
+from click.testing import CliRunner
+
+from relay.cli import main
 
 COMMAND = (sys.executable, "-m", "relay", "sandbox")
 
@@ -31,3 +34,19 @@ async def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     assert await process.wait() == 0
     assert said[0].startswith(b"Point an SDK at ")
     assert any(line.startswith(b"Heap stored ") for line in said)
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin-port"])
+@pytest.mark.parametrize("number", ["65536", "-1", "http"])
+def test_what_is_no_port_is_wrong_usage(option: str, number: str) -> None:
+    done = CliRunner().invoke(main, ["sandbox", option, number])
+
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option}'" in done.stderr
+
+
+def test_one_port_for_both_is_wrong_usage() -> None:
+    done = CliRunner().invoke(main, ["sandbox", "--port", "18091", "--admin-port", "18091"])
+
+    assert done.exit_code == 2
+    assert "--port and --admin-port are the same; give two" in done.stderr

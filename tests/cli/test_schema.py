@@ -48,7 +48,7 @@ def test_defaults_are_shown_as_they_are_written() -> None:
     assert defaults["max_answer"] == "4MiB"
     assert defaults["connect_timeout"] == "2s"
     assert defaults["heartbeat"] == "24h"
-    assert defaults["reload"] == "off"
+    assert defaults["reload"] == "5s"
 
 
 def test_the_example_is_valid() -> None:
@@ -70,7 +70,7 @@ def test_the_example_is_valid() -> None:
         ("trust_env: false", "trust_env: maybe"),
         ("url: sqlite:///data/outbox.db", "url: postgres://x"),
         ("url: https://edge", "url: ftp://edge"),
-        ("reload: off", "reload: sometimes"),
+        ("reload: 5s", "reload: sometimes"),
         ('keys: ["${FLAGSMITH_CLIENT_KEY}", "${FLAGSMITH_SERVER_KEY}"]', "keys: []"),
         ("- name: production", "- nom: production"),
     ],

@@ -59,7 +59,7 @@ def test_the_masked_result_has_its_units_again(yaml: Yaml) -> None:
     assert masked["outbox"]["commit_timeout"] == "250ms"
     assert masked["outbox"]["max_bytes"] == "512MiB"
     assert masked["shutdown"]["grace"] == "5s"
-    assert masked["reload"] == "off"
+    assert masked["reload"] == "5s"
 
 
 def test_no_secret_is_in_a_repr(yaml: Yaml) -> None:

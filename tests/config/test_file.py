@@ -45,6 +45,24 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert "cannot be read (Is a directory)" in str(mistake)
 
 
+def test_a_link_to_itself_is_no_file(tmp_path: Path) -> None:
+    link = tmp_path / "relay.yaml"
+    link.symlink_to(link)
+
+    (mistake,) = examine(link, {}).mistakes
+
+    assert str(mistake) == (
+        f"{link}: the file cannot be read (Too many levels of symbolic links); give the path of a readable YAML with -c"
+    )
+
+
+@pytest.mark.parametrize("name", ["/dev/full", "/dev/zero"])
+def test_a_device_without_an_end_is_not_read_for_ever(name: str) -> None:
+    (mistake,) = examine(Path(name), {}).mistakes
+
+    assert "larger than 1 MiB" in mistake.text
+
+
 def test_a_path_that_cannot_exist_is_a_mistake() -> None:
     (mistake,) = examine(Path("a\0b"), {}).mistakes
 

@@ -2,13 +2,12 @@
 
 import pytest
 
-from relay.config.models import Config, OutboxConfig
+from relay.config.models import OutboxConfig
 from relay.config.rules import EnvironmentConfig, Rules
 from relay.config.section import NOT_YET, Section, in_yaml
 from tests.config.conftest import Yaml
 
 OTHERS = {
-    "Config": {"reload": "5s"},
     "OutboxConfig": {"spool": "sqlite:///spool.db"},
     "Rules": {
         "send": "on_change",
@@ -28,7 +27,6 @@ OTHERS = {
     },
 }
 PLACES: dict[str, tuple[str, type[Section]]] = {
-    "Config": ("", Config),
     "OutboxConfig": ("outbox", OutboxConfig),
     "Rules": ("defaults", Rules),
 }
@@ -37,7 +35,7 @@ CASES = [(section, name, value) for section, names in OTHERS.items() for name, v
 
 def text(section: str, name: str, value: str) -> str:
     place, _ = PLACES[section]
-    return f"{place}: {{{name}: {value}}}\n" if place else f"{name}: {value}\n"
+    return f"{place}: {{{name}: {value}}}\n"
 
 
 def test_every_one_of_them_is_tried_here() -> None:
@@ -71,9 +69,3 @@ def test_an_environment_is_held_to_the_same(yaml: Yaml) -> None:
         "relay.yaml:3: environments[0].shadow: 'on' is not yet possible in this version; write shadow: false"
     )
     assert issubclass(EnvironmentConfig, Rules)
-
-
-@pytest.mark.parametrize("off", ["off", '"off"', "Off", "no", "false"])
-def test_reload_is_off_in_any_spelling(yaml: Yaml, off: str) -> None:
-    """YAML 1.1 takes the word for a boolean, and some editors write it as one."""
-    assert yaml.config(f"reload: {off}\n").reload is None

@@ -129,7 +129,9 @@ def test_a_host_is_a_name_or_an_address(yaml: Yaml, text: str) -> None:
     assert yaml.config(f"listen:\n  host: {text}\n").listen.host == text.strip('"')
 
 
-@pytest.mark.parametrize("text", ["http://localhost", "localhost:8080", '"[::1]"', '""', "a b", "-a", "127.0.0.1/8"])
+@pytest.mark.parametrize(
+    "text", ["http://localhost", "localhost:8080", '"[::1]"', '""', "a b", "-a", "127.0.0.1/8", "256.1.1.1"]
+)
 def test_what_is_no_host_is_a_mistake(yaml: Yaml, text: str) -> None:
     (mistake,) = yaml.mistakes(f"listen:\n  host: {text}\n")
 
@@ -156,6 +158,9 @@ def test_what_is_no_network_is_a_mistake(yaml: Yaml, text: str) -> None:
         ("https://flagsmith.example.com/", "https://flagsmith.example.com"),
         ("https://host/flagsmith/", "https://host/flagsmith"),
         ("http://[::1]:8000", "http://[::1]:8000"),
+        ("http://[FE80::1]", "http://[FE80::1]"),
+        ("https://Flagsmith_1.internal.", "https://Flagsmith_1.internal."),
+        ("https://xn--hst-yla.example", "https://xn--hst-yla.example"),
     ],
 )
 def test_an_upstream_is_a_base_address(yaml: Yaml, url: str, kept: str) -> None:
@@ -178,7 +183,18 @@ def test_an_upstream_is_a_base_address(yaml: Yaml, url: str, kept: str) -> None:
         ("https://host:0", "has port 0"),
         ("https://[::1", "is not a URL"),
         ("https://ho st", "holds white space or other characters"),
-        ("https://hôst", "holds white space or other characters"),
+        ("https://exa mple", "holds white space or other characters"),
+        ("https://hôst", "an international name is written as punycode, xn--…"),
+        ("https://a..b", "names a host that is neither a DNS name nor an IP address"),
+        ("https://-x", "names a host that is neither"),
+        ("https://x-", "names a host that is neither"),
+        (f"https://{'a' * 64}.com", "names a host that is neither"),
+        (f"https://{'a.' * 127}b", "names a host that is neither"),
+        ("https://1.2.3", "names a host that is neither"),
+        ("https://256.1.1.1", "names a host that is neither"),
+        ("https://%61", "names a host that is neither"),
+        ("https://[::1]x", "write scheme, host and at most a path"),  # newer Pythons say that it is not a URL
+        ("https://[v1.a]", "write scheme, host and at most a path"),
     ],
 )
 @pytest.mark.parametrize("path", ["upstream.url", "defaults.heap.url"])
@@ -229,11 +245,65 @@ def test_what_is_no_section_is_a_mistake(yaml: Yaml, text: str) -> None:
     assert "is not a section; write its settings below it, indented (there are: " in mistake
 
 
-@pytest.mark.parametrize("text", ["environments: {a: b}", "environments: a", "listen: {trusted_proxies: 10.0.0.0/8}"])
+@pytest.mark.parametrize("text", ["admin: {hosts: localhost}", "listen: {trusted_proxies: 10.0.0.0/8}"])
 def test_what_is_no_list_is_a_mistake(yaml: Yaml, text: str) -> None:
     (mistake,) = yaml.mistakes(text)
 
     assert "is not a list; write its values in brackets" in mistake
+
+
+@pytest.mark.parametrize("text", ["{}", "{a: b}", "a"])
+def test_environments_are_a_list_of_sections(yaml: Yaml, text: str) -> None:
+    (mistake,) = yaml.mistakes(f"environments: {text}\n")
+
+    assert mistake.endswith(
+        "environments: is not a list; begin each of its entries with a dash, as in config.example.yaml"
+    )
+
+
+def test_an_environment_without_a_value_is_told_what_it_needs(yaml: Yaml) -> None:
+    mistakes = yaml.mistakes("environments:\n  - null\n")
+
+    assert [line.partition(" is missing; ")[0] for line in mistakes] == [
+        f"relay.yaml:2: environments[0].{key}:" for key in ("heap", "name", "keys")
+    ]
+    assert all(" is missing; write " in line for line in mistakes)
+
+
+def test_a_heap_without_a_value_is_told_what_it_needs(yaml: Yaml) -> None:
+    mistakes = yaml.mistakes(of_environment(heap="null"))
+
+    assert [line.partition("; ")[0] for line in mistakes] == [
+        "relay.yaml:1: environments[0].heap.app_id: is missing",
+        "relay.yaml:1: environments[0].heap.region: is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("upstream: {ca_file: [a]}", "upstream.ca_file: is not text; write a path"),
+        ("upstream: {ca_file: ''}", "upstream.ca_file: '' is empty; write a path"),
+        ("upstream: {url: null}", "upstream.url: is empty; write scheme, host and at most a path, like "),
+        ("listen: {trusted_proxies: [null]}", "listen.trusted_proxies[0]: is empty; write one like 10.0.0.0/8, or "),
+        ("outbox: {url: null}", "outbox.url: is empty; write sqlite:///data/outbox.db "),
+        ("log: {level: null}", "log.level: is empty; write debug, info, warning or error"),
+        ("log: {level: [info]}", "log.level: is not one plain value; write debug, info, warning or error"),
+        (of_environment(keys="[null]"), "environments[0].keys[0]: is empty; write the environment's key"),
+        (
+            of_environment(heap="{app_id: [1], region: us}"),
+            "environments[0].heap.app_id: is not text; write the digits",
+        ),
+    ],
+)
+def test_what_belongs_there_is_said_of_the_setting_itself(yaml: Yaml, text: str, mistake: str) -> None:
+    (found,) = yaml.mistakes(text)
+
+    assert found.startswith(f"relay.yaml:1: {mistake}")
+
+
+def test_a_ca_file_of_null_is_none(yaml: Yaml) -> None:
+    assert yaml.config(in_flow("upstream.ca_file", "null")).upstream.ca_file is None
 
 
 @pytest.mark.parametrize(
@@ -442,6 +512,12 @@ def test_one_port_for_listen_and_admin_is_a_mistake(yaml: Yaml, text: str, path:
     assert f"{path}: is the port of both listen and admin" in mistakes[-1]
 
 
+@pytest.mark.parametrize("off", ["off", '"off"', "Off", "no", "false"])
+def test_reload_is_off_in_any_spelling(yaml: Yaml, off: str) -> None:
+    """YAML 1.1 takes the word for a boolean, and some editors write it as one."""
+    assert yaml.config(f"reload: {off}\n").reload is None
+
+
 def test_any_free_port_may_be_asked_for_twice(yaml: Yaml) -> None:
     config = yaml.config("listen: {port: 0}\nadmin: {port: 0}\n")
 
@@ -454,7 +530,7 @@ def test_all_mistakes_come_at_once_in_the_file_s_order(yaml: Yaml) -> None:
         listen: {port: x, prot: 1}
         log: {level: loud}
         log: {}
-        reload: 1s
+        reload: 1
         defaults: {heap: {share: 2}}
         environments:
           - {name: a, keys: ["${NOT_SET}"], heap: {app_id: 1}}

@@ -68,10 +68,10 @@ def events(times: int, captured_at: float = NOON, *, size: int = 100, lane: Lane
     return [event(captured_at, size=size, lane=lane) for _ in range(times)]
 
 
-async def fill(outbox: Outbox, size: int) -> None:
+async def fill(outbox: Outbox, size: int, *, at_once: int = 1) -> None:
     """Put events with bodies of *size* bytes until the outbox takes no more."""
     while True:
-        await outbox.put([event(size=size)], [], {})
+        await outbox.put(events(at_once, size=size), [], {})
 
 
 def dead_letter(captured_at: float = NOON, *, size: int = 100) -> DeadLetter:

@@ -276,6 +276,12 @@ async def test_books_are_kept_by_environment(outbox: Outbox) -> None:
     }
 
 
+async def test_every_storage_has_an_installation_of_its_own(backend: str, tmp_path: Path, outbox: Outbox) -> None:
+    (tmp_path / "other").mkdir()
+    async with opened(make_outbox(backend, tmp_path / "other")) as other:
+        assert await outbox.installation() == await outbox.installation() != await other.installation()
+
+
 async def test_levels_tell_what_waits_and_since_when_by_lane_and_environment(outbox: Outbox) -> None:
     put = [event(NOON, size=1), event(NOON - 5, size=20), event(NOON - 2, size=300)]
     others = [event(environment="staging"), event(lane=OTHER_LANE)]

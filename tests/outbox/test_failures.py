@@ -6,13 +6,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from relay.errors import OutboxError
-from relay.model import Book
+from relay.errors import OutboxError, OutboxFull
+from relay.model import Book, Settlement
 from relay.outbox.sqlite import SqliteOutbox
 from tests.lacking import lacking
 from tests.outbox.boxes import LANE, NOON, ROOMY, events, fill, opened
@@ -39,16 +40,39 @@ async def count(outbox: SqliteOutbox) -> int:
     return len(lease.claims)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one megabyte."""
-    folder = tmp_path / "disk"
+async def deliver_all(outbox: SqliteOutbox) -> int:
+    """Claim and settle as the sender does, each event once in vain; return how many were delivered."""
+    delivered, now = 0, NOON
+    while (lease := await outbox.claim(LANE, limit=1000, max_bytes=750_000, now=now, lease=60)).claims:
+        again = {one.id: now + 1 for one in lease.claims if not one.attempts}
+        ack = frozenset(one.id for one in lease.claims if one.attempts)
+        await outbox.settle(lease.token, Settlement(ack=ack, retry=again), now=now)
+        delivered, now = delivered + len(ack), now + 1
+    return delivered
+
+
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A disk of that size at *folder*."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+    if done.returncode:
         lacking("this user may not mount")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "disk", "24m") as disk:
+        yield disk
+
+
+def take_room(disk: Path, leave: int) -> Path:
+    """Somebody else's file, which leaves so many bytes of *disk* free."""
+    ballast = disk / "ballast"
+    ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - leave))
+    return ballast
 
 
 def remount(folder: Path, how: str) -> None:
@@ -58,25 +82,46 @@ def remount(folder: Path, how: str) -> None:
 # A full disk.
 
 
-async def test_a_full_disk_refuses_the_put_and_takes_the_next_one_once_there_is_room(small_disk: Path) -> None:
-    ballast = small_disk / "ballast"
+async def test_a_full_disk_refuses_new_events_and_takes_them_once_there_is_room(small_disk: Path) -> None:
     async with opened(sqlite_outbox(small_disk / "outbox.db")) as outbox:
         await outbox.put(events(5), [], {})
-        ballast.write_bytes(b"x" * shutil.disk_usage(small_disk).free)
+        ballast = take_room(small_disk, leave=2**20)
 
-        with pytest.raises(OutboxError, match=r"outbox\.db finds no room on the disk .*; free some space"):
-            await fill(outbox, 5000)
-        before = (await outbox.books())["production"].waiting
+        with pytest.raises(OutboxFull, match=r"outbox\.db is full: .* are free on the disk, and .*; free some space"):
+            await outbox.put(events(1), [], {})
+        await outbox.put([], [], {("production", "refused", "outbox_full"): 1})
 
         ballast.unlink()
-        await until_it_works(lambda: outbox.put(events(5, size=5000), [], {}))
+        await outbox.put(events(5), [], {})
+        assert await outbox.books() == {"production": Book(captured=11, waiting=10, refused={"outbox_full": 1})}
 
-        assert await count(outbox) == before + 5
+
+@pytest.mark.parametrize("size", [300, 20_000])
+async def test_a_relay_that_filled_its_disk_delivers_all_of_it_and_takes_new_events_then(
+    small_disk: Path, size: int
+) -> None:
+    """Claims and settlements are written, too."""
+    async with opened(sqlite_outbox(small_disk / "outbox.db")) as outbox:
+        take_room(small_disk, leave=16 * 2**20)
+        with pytest.raises(OutboxFull):
+            await fill(outbox, size, at_once=100)
+        waiting = (await outbox.books())["production"].waiting
+        assert waiting * size > 2**20
+
+        assert await deliver_all(outbox) == waiting
+
+        await outbox.put(events(10, size=size), [], {})
+        assert (await outbox.books())["production"].waiting == 10
+
+
+async def test_a_disk_without_a_bound_is_never_full(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "0") as disk:
+        async with opened(sqlite_outbox(disk / "outbox.db")) as outbox:
+            await outbox.put(events(5), [], {})
 
 
 async def test_a_disk_that_is_full_at_the_start_is_named_and_used_once_there_is_room(small_disk: Path) -> None:
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * shutil.disk_usage(small_disk).free)
+    ballast = take_room(small_disk, leave=0)
     outbox = sqlite_outbox(small_disk / "outbox.db")
 
     with pytest.raises(OutboxError, match=r"outbox\.db finds no room on the disk"):
@@ -172,7 +217,7 @@ async def test_a_damaged_file_fails_calls_until_it_is_moved_away(tmp_path: Path)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
 
     outbox = sqlite_outbox(path)
-    with pytest.raises(OutboxError, match=r"outbox\.db is damaged .*; move it away, or put a good copy in its place"):
+    with pytest.raises(OutboxError, match=r"outbox\.db is damaged .*; move it away together with its -wal file"):
         await fill(outbox, 100)
     assert b"\xa5" * 4096 in path.read_bytes()
 
@@ -208,6 +253,10 @@ def remove(path: Path) -> None:
         file.unlink()
 
 
+def move_away(path: Path) -> None:
+    path.rename(path.with_name("away.db"))
+
+
 async def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
     """What is written to a deleted file is gone with the process, so a put must not return then."""
     path = tmp_path / "outbox.db"
@@ -237,6 +286,52 @@ async def test_a_file_moved_away_takes_along_all_that_was_put_and_leaves_the_nex
         assert await count(moved) == 5
 
 
+@pytest.mark.parametrize("how", [remove, move_away])
+@pytest.mark.parametrize("first", ["writer", "reader"])
+async def test_what_is_put_after_a_file_was_replaced_survives_a_kill_whoever_notices_first(
+    tmp_path: Path, how: Callable[[Path], object], first: str
+) -> None:
+    """Nobody may hold the old file still, and with it the log, when the new one is made."""
+    path, killed = tmp_path / "outbox.db", tmp_path / "killed"
+    killed.mkdir()
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(5), [], {})
+        await outbox.books()
+        how(path)
+
+        with capture_logs() as logs:
+            if first == "reader":
+                with pytest.raises(OutboxError, match="was moved away or replaced"):
+                    await outbox.books()
+            await outbox.put(events(1), [], {})
+            assert (await outbox.books())["production"].waiting == 1
+            await outbox.put(events(1), [], {})
+        for name in ("outbox.db", "outbox.db-wal"):
+            shutil.copy(tmp_path / name, killed)
+
+    assert [line["event"] for line in logs] == ["outbox.replaced"]
+    async with opened(sqlite_outbox(killed / "outbox.db")) as outbox:
+        assert await count(outbox) == 2
+
+
+async def test_a_reader_finds_a_good_copy_by_itself(tmp_path: Path) -> None:
+    """There may be nothing to write until somebody has read."""
+    path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(5), [], {})
+    shutil.copy(path, copy)
+
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(1), [], {})
+        await outbox.books()
+        copy.rename(path)
+
+        with capture_logs():
+            await until_it_works(outbox.books)
+
+        assert (await outbox.books())["production"].waiting == 5
+
+
 async def test_rubbish_beside_the_log_of_a_killed_relay_is_never_written_to(tmp_path: Path) -> None:
     path, log = tmp_path / "outbox.db", tmp_path / "outbox.db-wal"
     async with opened(sqlite_outbox(path)) as outbox:
@@ -252,6 +347,24 @@ async def test_rubbish_beside_the_log_of_a_killed_relay_is_never_written_to(tmp_
 
     assert path.read_bytes() == b"rubbish" * 5000
     assert log.read_bytes() == left_behind
+
+
+async def test_the_log_of_a_file_that_was_moved_away_after_a_kill_is_kept(tmp_path: Path) -> None:
+    path, log = tmp_path / "outbox.db", tmp_path / "outbox.db-wal"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(5), [], {})
+        left_behind = log.read_bytes()
+    move_away(path)
+    log.write_bytes(left_behind)
+
+    outbox = sqlite_outbox(path)
+    with pytest.raises(OutboxError, match=r"is not there, but its log outbox\.db-wal is; bring the file back"):
+        await outbox.open()
+
+    assert log.read_bytes() == left_behind
+    log.rename(tmp_path / "away.db-wal")
+    await until_it_works(lambda: outbox.put(events(1), [], {}))
+    await outbox.close()
 
 
 # Waiting for a file.

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import stat
@@ -26,6 +27,10 @@ def sqlite_outbox(path: Path, *, guest: bool = False) -> SqliteOutbox:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
 
 
 async def refusal(path: Path, *, guest: bool = False) -> str:
@@ -260,13 +265,37 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Pa
 
     said = await refusal(path)
 
-    advice = "move it away, or name another file in outbox.url"
+    advice = "move it away together with its -wal file, if it has one, or name another file in outbox.url"
     assert said == f"the outbox {path} is not a SQLite file (file is not a database); {advice}"
     assert path.read_bytes() == b"rubbish" * 5000
 
 
-async def test_a_folder_is_refused(tmp_path: Path) -> None:
-    assert await refusal(tmp_path) == f"the outbox {tmp_path} is not a file; name another in outbox.url"
+@pytest.mark.parametrize("guest", [False, True])
+@pytest.mark.parametrize("path", [Path("/"), Path("/dev/full"), Path("/proc")])
+async def test_what_is_no_file_is_refused_and_nothing_is_left_beside_it(path: Path, guest: bool) -> None:
+    before = names(path.parent)
+
+    assert await refusal(path, guest=guest) == f"the outbox {path} is not a file; name another in outbox.url"
+    assert f"{path.name}.lock" not in names(path.parent) - before
+
+
+@pytest.mark.parametrize("guest", [False, True])
+@pytest.mark.parametrize("name", ["circle", "circle/outbox.db"])
+async def test_a_link_that_leads_in_a_circle_is_named(tmp_path: Path, name: str, guest: bool) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+
+    said = await refusal(tmp_path / name, guest=guest)
+
+    assert re.match(r"the outbox .* cannot be opened \(Too many levels of symbolic links\); check outbox\.url", said)
+    assert names(tmp_path) == {"circle"}
+
+
+async def test_a_guest_names_a_path_that_no_file_can_have(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    said = await refusal(tmp_path / "file" / "outbox.db", guest=True)
+
+    assert re.search(r"outbox\.db cannot be opened \(Not a directory\); check outbox\.url", said)
 
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -323,6 +352,47 @@ async def test_what_was_put_survives_a_kill(tmp_path: Path, after: int) -> None:
     assert stored == list(range(len(stored)))
     assert len(stored) in {returned, returned + 2}
     assert books == {"production": Book(captured=len(stored), waiting=len(stored))}
+
+
+def copy_as_killed(path: Path, folder: Path, copied: int) -> Path:
+    """What a kill leaves after *copied* bytes of the log were copied into the file: SQLite copies in order of pages."""
+    folder.mkdir()
+    shutil.copy(path.with_name("outbox.db-wal"), folder)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint")
+    (folder / path.name).write_bytes(path.read_bytes()[:copied])
+    return folder / path.name
+
+
+@pytest.mark.parametrize("copied", [4096, 8192, 65536])
+@pytest.mark.parametrize("guest", [False, True])
+async def test_a_file_that_a_kill_left_half_copied_is_whole_again_with_its_log(
+    tmp_path: Path, copied: int, guest: bool
+) -> None:
+    path = tmp_path / "outbox.db"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(50, size=1000), [], {})
+        killed = copy_as_killed(path, tmp_path / "killed", copied)
+
+    async with opened(sqlite_outbox(killed, guest=guest)) as outbox:
+        assert await outbox.books() == {"production": Book(captured=50, waiting=50)}
+
+
+async def test_another_programs_database_is_left_alone_when_it_is_half_copied_too(tmp_path: Path) -> None:
+    made = tmp_path / "outbox.db"
+    with closing(sqlite3.connect(made, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA user_version = 7")
+        database.execute("CREATE TABLE theirs (value TEXT)")
+        database.execute("INSERT INTO theirs VALUES (hex(zeroblob(50000)))")
+        path = copy_as_killed(made, tmp_path / "killed", 4096)
+    log = path.with_name("outbox.db-wal")
+    before = path.read_bytes(), log.read_bytes()
+
+    said = await refusal(path)
+
+    assert said == f"the outbox {path} is another program's database; name another file in outbox.url"
+    assert (path.read_bytes(), log.read_bytes()) == before
 
 
 # Power cuts.

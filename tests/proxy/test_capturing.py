@@ -151,7 +151,7 @@ async def test_environments_can_be_exchanged_while_running(bench: Bench, flagsmi
     flagsmith_raw.script.extend([say(FLAGS, JSON)] * 2)
     [environment] = bench.proxy.environments.values()
 
-    bench.proxy.environments = {"new-key": environment}
+    bench.proxy.serve({"new-key": environment})
     await bench.ask(identify())
     await bench.ask(identify(key=b"new-key"))
 

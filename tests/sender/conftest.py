@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import time as wall_time
 from typing import Any, TypeVar
 
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from relay.metrics import Metrics
@@ -19,6 +20,7 @@ from relay.sandbox.heap import StandInHeap
 from relay.sender import Sender
 
 APP_ID = "1234567890"
+OTHER_ID = "2222222222"
 
 T = TypeVar("T")
 
@@ -63,6 +65,20 @@ async def outbox() -> AsyncIterator[Outbox]:
     await box.close()
 
 
+class Gate:
+    """Answers *status* once somebody opens it; tells when a request stands before it."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.status = status
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def __call__(self, _: web.BaseRequest) -> web.StreamResponse:
+        self.reached.set()
+        await self.opened.wait()
+        return web.Response(status=self.status)
+
+
 @dataclass
 class Post:
     """Puts events, runs senders, and tells what became of it."""
@@ -84,6 +100,11 @@ class Post:
     def lane(self) -> Lane:
         return Lane(self.heap.url, APP_ID)
 
+    @property
+    def other(self) -> Lane:
+        """Another app of the same Heap."""
+        return Lane(self.heap.url, OTHER_ID)
+
     def events(self, count: int, identity: str | None = None, **properties: Any) -> list[Event]:
         """Events nobody saw before, of one identity or of one each."""
         first, self._count = self._count, self._count + count
@@ -95,6 +116,10 @@ class Post:
         key = f"{self.lane.url}-{number:032}"
         body = {"event": "Flags", "identity": identity, "idempotency_key": key, "properties": properties}
         return Event(key, "tests", self.lane, identity, self.time.clock.wall(), json.dumps(body).encode())
+
+    async def put_for(self, lane: Lane, count: int) -> None:
+        """Events for another lane than the usual one."""
+        await self.outbox.put([replace(event, lane=lane) for event in self.events(count)], [], {})
 
     async def put(self, count: int, identity: str | None = None, **properties: Any) -> list[Event]:
         events = self.events(count, identity, **properties)
@@ -119,7 +144,8 @@ class Post:
             "rng": lambda: 1.0,
             "patience": 0.3,
         }
-        async with Sender(self.outbox, lanes or {self.lane: 0.8}, self.metrics, **(usual | options)) as sender:
+        lanes = {self.lane: 0.8} if lanes is None else lanes
+        async with Sender(self.outbox, lanes, self.metrics, **(usual | options)) as sender:
             self._run = asyncio.create_task(sender.run(), name="sender")
             try:
                 yield sender
@@ -144,6 +170,10 @@ class Post:
     def counted(self, name: str, **labels: str) -> float:
         """One metric's value."""
         return self.registry.get_sample_value(name, labels) or 0.0
+
+    async def waiting(self, lane: Lane) -> int:
+        """How many events wait in *lane*."""
+        return sum(level.events for level in await self.outbox.levels() if level.lane == lane)
 
     async def until_empty(self) -> Book:
         return await self.until(lambda book: book.waiting == 0)

@@ -14,21 +14,7 @@ from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.sqlite import SqliteOutbox
 from relay.sandbox.heap import Reply
-from tests.sender.conftest import Post, until
-
-
-class Gate:
-    """Answers *status* once somebody opens it; tells when a request stands before it."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.status = status
-        self.reached = asyncio.Event()
-        self.opened = asyncio.Event()
-
-    async def __call__(self, _: web.BaseRequest) -> web.StreamResponse:
-        self.reached.set()
-        await self.opened.wait()
-        return web.Response(status=self.status)
+from tests.sender.conftest import Gate, Post, until
 
 
 @pytest.fixture(params=["memory", "sqlite"])

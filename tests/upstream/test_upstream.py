@@ -81,8 +81,14 @@ async def test_an_unusable_ca_file_is_refused_at_the_start(tmp_path: Path, conte
     if content is not None:
         path.write_text(content)
 
-    with pytest.raises(StartError, match=r"upstream\.ca_file"):
+    with pytest.raises(StartError) as told:
         await Upstream(UpstreamConfig.model_validate({"ca_file": str(path)})).__aenter__()
+
+    reason = "No such file or directory" if content is None else "it holds no PEM certificate"
+    assert str(told.value) == (
+        f"upstream.ca_file {path} cannot be used: {reason}; "
+        "name a readable PEM file of the authority, or write ca_file: null"
+    )
 
 
 class ForwardProxy:
@@ -181,6 +187,36 @@ async def test_a_proxy_that_refuses_is_502(no_proxies: pytest.MonkeyPatch) -> No
     async with upstream("https://flags.example", trust_env=True) as connections:
         with pytest.raises(UpstreamError, match="502 connect_failed"):
             await fetch(connections)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "proxy:3128",
+        "127.0.0.1:3128",
+        "socks5://user:hunter2@proxy:1080",
+        "http://user:hunter2@",
+        "http://user:hunter2@pro xy:3128",
+        "http://user:hunter2@a..b:3128",
+        "http://user:hunter2@proxy:99999",
+        "http://user:hunter2@proxy:0",
+        "http://user:hunter2@[::1",
+        "http://us%3Aer:hunter2@proxy:3128",
+        "http://%ud800:hunter2@",
+    ],
+)
+async def test_a_proxy_that_cannot_be_is_one_line_that_names_its_variable_and_no_password(
+    no_proxies: pytest.MonkeyPatch, proxy: str
+) -> None:
+    no_proxies.setenv("HTTPS_PROXY", proxy)
+
+    with pytest.raises(StartError) as told:
+        async with upstream("https://flags.example", trust_env=True):
+            raise AssertionError("it started")
+
+    assert str(told.value).startswith("the environment variable HTTPS_PROXY ")
+    assert "hunter2" not in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 async def test_connections_are_kept_and_used_again() -> None:

@@ -1,0 +1,139 @@
+{{/* The container and what belongs to it, the same in every mode: the restricted Pod Security profile. */}}
+
+{{- define "flagsmith-heap-relay.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "flagsmith-heap-relay.container" -}}
+{{- $config := fromYaml (include "flagsmith-heap-relay.config" .) -}}
+name: {{ .Values.sidecar.name }}
+image: {{ include "flagsmith-heap-relay.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args: [run, -c, /etc/relay/config.yaml]
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  readOnlyRootFilesystem: true
+  allowPrivilegeEscalation: false
+  capabilities: {drop: [ALL]}
+  seccompProfile: {type: RuntimeDefault}
+ports:
+  - {name: {{ eq .Values.mode "service" | ternary "http" "relay-http" }}, containerPort: {{ $config.listen.port }}}
+  - {name: relay-admin, containerPort: {{ $config.admin.port }}}
+{{- with .Values.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if and .Values.existingSecret.name (eq .Values.existingSecret.as "env") }}
+envFrom:
+  - secretRef: {name: {{ .Values.existingSecret.name }}}
+{{- end }}
+# The app starts once the relay listens; neither Heap's nor Flagsmith's health is ever asked.
+startupProbe:
+  httpGet: {path: /readyz, port: relay-admin}
+  periodSeconds: 1
+  failureThreshold: 60
+readinessProbe:
+  httpGet: {path: /readyz, port: relay-admin}
+  periodSeconds: 5
+  timeoutSeconds: 2
+livenessProbe:
+  httpGet: {path: /healthz, port: relay-admin}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+resources:
+  {{- include "flagsmith-heap-relay.resources" (dict "root" . "config" $config) | nindent 2 }}
+volumeMounts:
+  - {name: relay-config, mountPath: /etc/relay, readOnly: true}
+  - {name: relay-outbox, mountPath: /var/lib/relay}
+  {{- if and .Values.existingSecret.name (eq .Values.existingSecret.as "files") }}
+  - {name: relay-secrets, mountPath: /run/secrets/relay, readOnly: true}
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "flagsmith-heap-relay.resources" -}}
+{{- $memory := add 67108864 (mul 3 (include "flagsmith-heap-relay.bytes" .config.capture.memory | int64)) }}
+{{- $limits := dict "limits" (dict "memory" (printf "%dMi" (divf $memory 1048576 | ceil | int))) }}
+{{- toYaml (mustMergeOverwrite $limits (deepCopy .root.Values.resources)) }}
+{{- end }}
+
+{{/* Volumes but for a StatefulSet's outbox, which comes of its claim template. */}}
+{{- define "flagsmith-heap-relay.volumes" -}}
+- name: relay-config
+  configMap: {name: {{ include "flagsmith-heap-relay.fullname" . }}}
+{{- if include "flagsmith-heap-relay.isEphemeral" . }}
+- name: relay-outbox
+  emptyDir: {sizeLimit: {{ .Values.outbox.emptyDir.sizeLimit }}}
+{{- end }}
+{{- if and .Values.existingSecret.name (eq .Values.existingSecret.as "files") }}
+- name: relay-secrets
+  secret: {secretName: {{ .Values.existingSecret.name }}, defaultMode: 288}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Pods of the relay's own. */}}
+{{- define "flagsmith-heap-relay.podTemplate" -}}
+metadata:
+  labels:
+    {{- include "flagsmith-heap-relay.selectorLabels" . | nindent 4 }}
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    checksum/config: {{ include "flagsmith-heap-relay.config" . | sha256sum }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "flagsmith-heap-relay.serviceAccountName" . }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  securityContext:
+    {{- include "flagsmith-heap-relay.podSecurityContext" . | nindent 4 }}
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    - labelSelector:
+        matchLabels:
+          {{- include "flagsmith-heap-relay.selectorLabels" $ | nindent 10 }}
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  {{- end }}
+  containers:
+    - {{ include "flagsmith-heap-relay.container" . | nindent 6 | trim }}
+  volumes:
+    {{- include "flagsmith-heap-relay.volumes" . | nindent 4 }}
+{{- end }}

@@ -1,0 +1,111 @@
+"""Make the status from a reading: values only, so that any thread can."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+from relay import __version__
+from relay.admin.figures import Reading
+from relay.core.status import (
+    EnvironmentStatus,
+    HourStatus,
+    LaneStatus,
+    OrphanStatus,
+    OutboxStatus,
+    Status,
+    sentence,
+    totals,
+)
+from relay.model import Book, ConfigState, Lane, Level
+from relay.sender import LaneState
+
+
+def status_of(
+    reading: Reading,
+    *,
+    now: float,
+    in_memory: bool,
+    started_at: float | None = None,
+    ready: bool = False,
+    config: ConfigState | None = None,
+) -> Status:
+    """Everything that is known at *now*; without *started_at* and *config* no relay runs."""
+    environments = [_environment(name, book, reading, now) for name, book in reading.kept().items()]
+    return Status(
+        version=__version__,
+        started_at=started_at,
+        now=now,
+        ready=ready,
+        config=config,
+        outbox=_outbox(reading, in_memory),
+        environments=environments,
+        orphans=_orphans(reading),
+        totals=totals(environments),
+    )
+
+
+def _environment(name: str, book: Book, reading: Reading, now: float) -> EnvironmentStatus:
+    in_hand, difference = reading.in_hand.get(name, 0), reading.differences.get(name, 0)
+    state = reading.state(name)
+    return EnvironmentStatus(
+        name=name,
+        captured=book.captured + in_hand + difference,
+        delivered=book.delivered,
+        superseded=book.superseded,
+        waiting=book.waiting,
+        in_hand=in_hand,
+        difference=difference,
+        skipped=book.skipped,
+        refused=book.refused,
+        dropped=book.dropped,
+        dead_letters=book.dead_letters,
+        oldest=reading.oldest.get(name),
+        history=reading.hours.get(name, HourStatus()),
+        lane=_lane(state, book.waiting, now) if state else None,
+    )
+
+
+def _lane(state: LaneState, waiting: int, now: float) -> LaneStatus:
+    answer = state.answer
+    lane = LaneStatus(
+        heap=state.lane.url,
+        standing=state.standing,
+        since=state.since,
+        until=state.until,
+        status=answer.status if answer else 0,
+        kind=answer.kind if answer else "",
+        at=answer.path if answer else "",
+        answered_at=state.answered_at,
+        used=round(state.used, 3),
+        failures=state.failures,
+    )
+    return replace(lane, sentence=sentence(lane, waiting, now))
+
+
+def _outbox(reading: Reading, in_memory: bool) -> OutboxStatus:
+    return OutboxStatus(
+        kind="memory" if in_memory else "sqlite",
+        bytes=reading.usage.size if reading.usage else 0,
+        capacity=reading.usage.capacity if reading.usage else 0,
+        oldest=min(reading.oldest.values(), default=None),
+        problem=reading.problem,
+    )
+
+
+def _orphans(reading: Reading) -> list[OrphanStatus]:
+    """The lanes in the outbox that no environment names, the fullest first."""
+    named = set(reading.environments.values())
+    levels: Mapping[Lane, list[Level]] = defaultdict(list)
+    for level in reading.levels:
+        if level.lane not in named:
+            levels[level.lane].append(level)
+    orphans = [
+        OrphanStatus(
+            heap=lane.url,
+            events=sum(level.events for level in here),
+            oldest=min(level.oldest for level in here),
+            environments=sorted(level.environment for level in here),
+        )
+        for lane, here in levels.items()
+    ]
+    return sorted(orphans, key=lambda orphan: -orphan.events)

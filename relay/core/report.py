@@ -1,0 +1,127 @@
+"""A status as plain text for a support ticket: `relay status`, `/status.txt` and the page's copy button."""
+
+from collections.abc import Iterator, Mapping
+
+from relay.core.status import EnvironmentStatus, OrphanStatus, Status, clock, count, moment, span
+from relay.model import ConfigState
+
+MIB = 2.0**20
+
+
+def report(status: Status) -> str:
+    """All of *status* in lines that fit a terminal."""
+    lines = [*_head(status), "", *_orphans(status)]
+    for environment in status.environments:
+        lines += [*_environment(environment, status.now), ""]
+    if not status.environments:
+        lines += ["No environment is named in the YAML: flags are forwarded, nothing is captured.", ""]
+    return "\n".join(lines)
+
+
+def _head(status: Status) -> Iterator[str]:
+    yield f"Flagsmith → Heap relay {status.version}, {moment(status.now)}"
+    if status.started_at is None:
+        yield _fact("relay", "not running; this is what stands in its outbox")
+    else:
+        ready = "ready" if status.ready else "not ready"
+        yield _fact("relay", f"{ready}, running for {span(status.now - status.started_at)}")
+    if status.config is not None:
+        yield from _config(status.config, status.now)
+    yield _fact("outbox", _outbox(status))
+    total = status.totals
+    sums = f"{total.captured:,} captured, {total.delivered:,} delivered, {total.waiting:,} waiting"
+    yield _fact("totals", f"{sums}, {total.dead_letters:,} dead letters, {total.refused:,} refused")
+    balanced = "balanced" if not total.difference else f"off by {total.difference:,}: please report this as a bug"
+    yield _fact("books", balanced)
+
+
+def _config(config: ConfigState, now: float) -> Iterator[str]:
+    content = f"content {config.digest[:12]}" if config.digest else "no file"
+    yield _fact("config", f"{content}, loaded {clock(config.loaded_at, now)}")
+    if config.last_good:
+        yield _fact("", "LAST GOOD COPY: the file had mistakes when the relay was started")
+    elif config.stale:
+        yield _fact("", "STALE: the file holds something else, and the relay goes on with what it has")
+    yield from (_fact("", mistake) for mistake in config.mistakes)
+    if config.needs_restart:
+        yield _fact("", f"RESTART to have what the file says of {', '.join(config.needs_restart)}")
+
+
+def _outbox(status: Status) -> str:
+    outbox = status.outbox
+    if outbox.problem:
+        return f"{outbox.kind}, FAILING: {outbox.problem}"
+    share = f"{outbox.bytes / MIB:,.1f} of {outbox.capacity / MIB:,.0f} MiB"
+    return f"{outbox.kind}, {share}{_age(outbox.oldest, status.now)}"
+
+
+def _orphans(status: Status) -> Iterator[str]:
+    for orphan in status.orphans:
+        yield _orphan(orphan, status.now)
+    if status.orphans:
+        yield "  Name its app in the YAML again, or see `relay orphans`."
+        yield ""
+
+
+def _orphan(orphan: OrphanStatus, now: float) -> str:
+    whose = ", ".join(orphan.environments)
+    waiting = f"{count(orphan.events, 'event')} at {orphan.heap}{_age(orphan.oldest, now)}"
+    return f"ORPHANED: {waiting}, captured for {whose}; no environment names this app any more."
+
+
+def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
+    lane = environment.lane
+    yield environment.name
+    if lane is not None:
+        yield _fact("  lane", lane.sentence)
+        yield _fact("  heap", f"{lane.heap}{_answer(environment, now)}")
+    hour = environment.history
+    if hour.captured:
+        yield _fact("  hour", f"{sum(hour.captured):,} captured, {sum(hour.delivered):,} delivered")
+    if environment.oldest is not None:
+        yield _fact("  oldest", f"waits for {span(now - environment.oldest)}")
+    yield _fact("  books", _books(environment))
+    for name, reasons in _reasons(environment):
+        yield _fact(f"  {name}", ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items())))
+
+
+def _answer(environment: EnvironmentStatus, now: float) -> str:
+    lane = environment.lane
+    if lane is None or lane.answered_at is None:
+        return ""
+    place = f" about {lane.at}" if lane.at else ""
+    return f", last answer: {lane.kind} {lane.status or ''}".rstrip() + f"{place} at {clock(lane.answered_at, now)}"
+
+
+def _books(environment: EnvironmentStatus) -> str:
+    parts = {
+        "delivered": environment.delivered,
+        "waiting": environment.waiting,
+        "skipped": sum(environment.skipped.values()),
+        "refused": sum(environment.refused.values()),
+        "dead letters": sum(environment.dead_letters.values()),
+        "dropped": sum(environment.dropped.values()),
+        "superseded": environment.superseded,
+        "in hand": environment.in_hand,
+        "DIFFERENCE": environment.difference,
+    }
+    shown = [f"{number:,} {name}" for name, number in parts.items() if number or name in {"delivered", "waiting"}]
+    return f"{environment.captured:,} captured = {' + '.join(shown)}"
+
+
+def _reasons(environment: EnvironmentStatus) -> Iterator[tuple[str, Mapping[str, int]]]:
+    books = {
+        "skipped": environment.skipped,
+        "refused": environment.refused,
+        "dropped": environment.dropped,
+        "dead": environment.dead_letters,
+    }
+    yield from ((name, reasons) for name, reasons in books.items() if any(reasons.values()))
+
+
+def _fact(name: str, text: str) -> str:
+    return f"{name:<10}{text}"
+
+
+def _age(oldest: float | None, now: float) -> str:
+    return "" if oldest is None else f", the oldest for {span(now - oldest)}"

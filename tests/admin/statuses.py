@@ -1,0 +1,47 @@
+"""Statuses as a relay might tell them."""
+
+from dataclasses import replace
+from typing import Any
+
+from relay.core.settle import Kind
+from relay.core.status import EnvironmentStatus, HourStatus, LaneStatus, OutboxStatus, Status, sentence, totals
+from relay.model import ConfigState
+
+# 2026-11-24 14:05 UTC
+NOW = 1795529100.0
+OPEN = LaneStatus("https://heapanalytics.com", "open", status=200, kind=Kind.DELIVERED, answered_at=NOW - 2, used=0.3)
+PAUSED = replace(
+    OPEN, standing="paused", since=NOW - 180, until=NOW + 40, status=503, kind=Kind.BUSY, failures=4, used=0.0
+)
+HELD = replace(PAUSED, standing="held", status=404, kind=Kind.DENIED, failures=0)
+
+
+def environment(name: str, lane: LaneStatus | None = OPEN, waiting: int = 0, **changes: Any) -> EnvironmentStatus:
+    """One that captured a hundred and delivered most of them."""
+    dead = sum(changes.get("dead_letters", {}).values())
+    made = EnvironmentStatus(
+        name=name,
+        captured=100 + waiting + dead,
+        delivered=90,
+        waiting=waiting,
+        skipped={"empty": 10},
+        oldest=NOW - 180 if waiting else None,
+        history=HourStatus((0,) * 57 + (40, 30, 30), (0,) * 57 + (40, 30, 20)),
+        lane=lane and replace(lane, sentence=sentence(lane, waiting, NOW)),
+    )
+    return replace(made, **changes)
+
+
+def status(*environments: EnvironmentStatus, **changes: Any) -> Status:
+    """A relay that has been running for an hour."""
+    made = Status(
+        version="1.2.3",
+        started_at=NOW - 3600,
+        now=NOW,
+        ready=True,
+        config=ConfigState("3f9ac01be22d" + "0" * 52, NOW - 3600),
+        outbox=OutboxStatus("sqlite", 1 << 20, 512 << 20),
+        environments=environments,
+        totals=totals(environments),
+    )
+    return replace(made, **changes)

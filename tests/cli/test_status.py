@@ -1,0 +1,72 @@
+"""relay status, beside a real process and without one."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import aiohttp
+
+from relay.sandbox.flagsmith import StandInFlagsmith
+from relay.sandbox.heap import StandInHeap
+from tests.conftest import settings, write
+from tests.processes import RelayProcess, relay_process
+from tests.test_process import identify, run
+
+
+async def test_it_prints_what_the_running_relay_tells(config: Path, relay: RelayProcess) -> None:
+    done = await asyncio.to_thread(run, "status", "-c", str(config))
+
+    assert done.returncode == 0, done.stderr
+    assert "relay     ready, running for" in done.stdout
+    assert "  lane    nothing waits" in done.stdout
+    assert done.stderr == ""
+
+
+async def test_as_json_it_is_the_admin_ports(config: Path, relay: RelayProcess, http: aiohttp.ClientSession) -> None:
+    done = await asyncio.to_thread(run, "status", "-c", str(config), "--json")
+
+    assert done.returncode == 0
+    async with http.get(f"{relay.admin_url}/status.json") as answer:
+        assert list(json.loads(done.stdout)) == list(await answer.json())
+
+
+async def test_without_a_relay_it_reads_the_outbox_and_says_so(
+    config: Path, http: aiohttp.ClientSession, heap: StandInHeap
+) -> None:
+    heap.fail_always(503)
+    async with relay_process(config) as relay:
+        await relay.wait_for("relay.started")
+        await identify(http, relay.url, "ada")
+        relay.terminate()
+        assert await relay.ended() == 0
+
+    done = await asyncio.to_thread(run, "status", "-c", str(config))
+    as_json = await asyncio.to_thread(run, "status", "-c", str(config), "--json")
+
+    assert done.returncode == as_json.returncode == 1
+    assert "no relay answers at 127.0.0.1" in done.stderr
+    assert "relay     not running; this is what stands in its outbox" in done.stdout
+    assert "  books   1 captured = 0 delivered + 1 waiting" in done.stdout
+    told = json.loads(as_json.stdout)
+    assert (told["started_at"], told["config"], told["totals"]["waiting"]) == (None, None, 1)
+
+
+def test_without_a_relay_a_memory_outbox_cannot_be_read(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path, port: int
+) -> None:
+    config = write(tmp_path, settings(flagsmith, heap, admin={"port": port}, outbox={"url": "memory://"}))
+
+    done = run("status", "-c", str(config))
+
+    assert done.returncode == 1
+    assert "only a running relay can tell" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_relay_and_an_outbox_it_says_what_is_missing(config: Path) -> None:
+    done = run("status", "-c", str(config))
+
+    assert done.returncode == 1
+    assert "outbox.db" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (config.parent / "data").exists()

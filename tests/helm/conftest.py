@@ -1,0 +1,80 @@
+"""The chart, rendered by Helm's own engine."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helm_python import Chart
+
+HELM = Path(__file__).parent.parent.parent / "helm"
+CHART = HELM / "flagsmith-heap-relay"
+
+Manifest = dict[str, Any]
+ENVIRONMENTS = [{"name": "production", "keys": ["${KEY}"], "heap": {"app_id": "${HEAP_APP_ID}", "region": "us"}}]
+# What an operator has to say at least.
+LEAST: dict[str, Any] = {"config": {"environments": ENVIRONMENTS}, "expectedPods": 12}
+
+
+def over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """*changes* over *base*, key by key and nested."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = over(merged[key], value) if both else value
+    return merged
+
+
+def manifests(chart: Path, values: dict[str, Any]) -> list[Manifest]:
+    """Everything the chart at *chart* makes of *values*."""
+    with Chart.load(chart) as loaded:
+        rendered = loaded.render(values=values, name="demo", namespace="shop")
+    texts = [text for name, text in sorted(rendered.items()) if not name.endswith("NOTES.txt")]
+    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+
+
+def render(**changes: Any) -> list[Manifest]:
+    """What the chart makes of the least values and *changes*."""
+    return manifests(CHART, over(LEAST, changes))
+
+
+def notes(**changes: Any) -> str:
+    with Chart.load(CHART) as loaded:
+        rendered = loaded.render(values=over(LEAST, changes), name="demo", namespace="shop")
+    return rendered["flagsmith-heap-relay/templates/NOTES.txt"]
+
+
+def one(made: list[Manifest], kind: str, name: str = "demo-flagsmith-heap-relay") -> Manifest:
+    """The manifest of that kind and name, which must be there."""
+    [found] = [each for each in made if each["kind"] == kind and each["metadata"]["name"] == name]
+    return found
+
+
+def pod(made: list[Manifest]) -> Manifest:
+    """The only pod template's spec."""
+    [found] = [each for each in made if each["kind"] in {"Deployment", "StatefulSet"}]
+    spec: Manifest = found["spec"]["template"]["spec"]
+    return spec
+
+
+def relay_container(spec: Manifest) -> Manifest:
+    """The relay's container of a pod, wherever it stands."""
+    everywhere = [*(spec.get("initContainers") or []), *spec["containers"]]
+    found: Manifest
+    [found] = [each for each in everywhere if each["name"] == "flagsmith-heap-relay"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def render_app(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Manifest]]:
+    """What the example of an app's chart makes, with the relay's among its dependencies; *changes* are the relay's."""
+    app = tmp_path_factory.mktemp("helm") / "example-app"
+    shutil.copytree(HELM / "example-app", app)
+    shutil.copytree(CHART, app / "charts" / CHART.name)
+
+    def render(**changes: Any) -> list[Manifest]:
+        return manifests(app, {"flagsmith-heap-relay": changes})
+
+    return render

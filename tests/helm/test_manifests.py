@@ -1,0 +1,183 @@
+"""Whatever the values say, the cluster takes what the chart makes, and the relay takes its configuration."""
+
+import json
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+from helm_python.chart import lint
+
+from relay import config
+from tests.helm.conftest import CHART, LEAST, Manifest, one, over, pod, relay_container, render
+
+NEWEST = kubernetes_validate.latest_version()
+# For custom resources, whose schemas no cluster ships: what their operators' reference pages require of the parts used.
+CUSTOM = {path.stem: json.loads(path.read_text()) for path in Path(__file__).parent.glob("schemas/*.json")}
+
+EVERYTHING: dict[str, Any] = {
+    "autoscaling": {"enabled": True, "maxReplicas": 10},
+    "ingress": {
+        "enabled": True,
+        "className": "nginx",
+        "hosts": ["flags.example.com"],
+        "tls": [{"secretName": "flags-tls", "hosts": ["flags.example.com"]}],
+        "annotations": {"example.com/a": "b"},
+    },
+    "networkPolicy": {"enabled": True, "callers": [{"podSelector": {}}], "admin": [{"namespaceSelector": {}}]},
+    "metrics": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}, "dashboard": {"enabled": True}},
+    "existingSecret": {"name": "relay", "as": "files"},
+    "extraEnv": [{"name": "A", "value": "b"}],
+    "imagePullSecrets": [{"name": "registry"}],
+    "image": {"digest": "sha256:" + 64 * "a"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"operator": "Exists"}],
+    "affinity": {"podAntiAffinity": {}},
+    "priorityClassName": "high",
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"c": "d"},
+    "extraVolumes": [{"name": "ca", "secret": {"secretName": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+    "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+    "serviceAccount": {"annotations": {"a": "b"}},
+}
+VALUES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "persistent": {"outbox": {"persistence": {"enabled": True, "storageClass": "fast"}}},
+    "everything": EVERYTHING,
+    "everything, persistent": over(EVERYTHING, {"outbox": {"persistence": {"enabled": True}}}),
+    "secret as variables": {"existingSecret": {"name": "relay", "as": "env"}},
+    "no extras": {
+        "podDisruptionBudget": {"enabled": False},
+        "topologySpreadConstraints": None,
+        "serviceAccount": {"create": False},
+    },
+    "sidecar": {"mode": "sidecar"},
+    "classic sidecar": {"mode": "sidecar", "sidecar": {"native": False}},
+}
+
+
+def check(manifest: Manifest, version: str) -> None:
+    """Raises where a cluster of *version* would refuse the manifest."""
+    if manifest["kind"] in CUSTOM:
+        jsonschema.validate(manifest, CUSTOM[manifest["kind"]])
+    else:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("version", ["1.29", NEWEST])
+@pytest.mark.parametrize("name", VALUES)
+def test_the_cluster_takes_every_manifest(name: str, version: str) -> None:
+    for manifest in render(**VALUES[name]):
+        check(manifest, version)
+
+
+@pytest.mark.parametrize(("native", "versions"), [(True, ["1.29", NEWEST]), (False, ["1.25", "1.29", NEWEST])])
+def test_the_cluster_takes_the_app_with_its_sidecar(
+    render_app: Callable[..., list[Manifest]], *, native: bool, versions: list[str]
+) -> None:
+    for manifest in render_app(sidecar={"native": native}):
+        for version in versions:
+            check(manifest, version)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_relay_finds_no_mistake_in_the_file_it_gets(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(one(render(**VALUES[name]), "ConfigMap")["data"]["config.yaml"])
+
+    findings = config.examine(path, {"KEY": "client-key", "HEAP_APP_ID": "1234567890"})
+
+    assert findings.mistakes == ()
+
+
+def test_every_kind_that_was_asked_for_is_there() -> None:
+    kinds = [each["kind"] for each in render(**EVERYTHING)]
+
+    assert sorted(kinds) == sorted(
+        [
+            *("ConfigMap", "ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Ingress", "NetworkPolicy"),
+            *("PodDisruptionBudget", "PrometheusRule", "Service", "Service", "ServiceAccount", "ServiceMonitor"),
+        ]
+    )
+
+
+def test_a_sidecars_chart_makes_its_configuration_only() -> None:
+    assert [each["kind"] for each in render(mode="sidecar")] == ["ConfigMap"]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_lint_finds_nothing(name: str) -> None:
+    found = lint(CHART, values=over(LEAST, VALUES[name]), strict=True)
+
+    assert [each for each in found["messages"] if each["severity"] not in {"INFO", 1}] == []
+
+
+# The restricted profile (kubernetes.io/docs/concepts/security/pod-security-standards), rule by rule.
+
+PODS = [*(name for name in VALUES if "sidecar" not in name), "app, native", "app, classic"]
+
+
+@pytest.fixture(params=PODS)
+def spec(request: pytest.FixtureRequest, render_app: Callable[..., list[Manifest]]) -> Manifest:
+    if request.param.startswith("app"):
+        return pod(render_app(sidecar={"native": request.param.endswith("native")}))
+    return pod(render(**VALUES[request.param]))
+
+
+def test_no_host_namespace_port_or_path_is_used(spec: Manifest) -> None:
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & {key for key, value in spec.items() if value}
+    assert not any("hostPort" in port for port in relay_container(spec)["ports"])
+    assert not any("hostPath" in volume for volume in spec["volumes"])
+
+
+def test_only_volumes_of_allowed_kinds_are_mounted(spec: Manifest) -> None:
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+
+    assert {kind for volume in spec["volumes"] for kind in volume if kind != "name"} <= allowed
+
+
+def test_nothing_runs_as_root(spec: Manifest) -> None:
+    context = relay_container(spec)["securityContext"]
+
+    assert context["runAsNonRoot"]
+    assert context["runAsUser"] > 0
+    assert spec["securityContext"]["runAsNonRoot"]
+
+
+def test_no_privilege_can_be_gained(spec: Manifest) -> None:
+    for container in chain(spec.get("initContainers") or [], spec["containers"]):
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert not context.get("privileged")
+
+
+def test_system_calls_are_filtered(spec: Manifest) -> None:
+    assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert relay_container(spec)["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+
+
+def test_the_root_file_system_is_read_only(spec: Manifest) -> None:
+    assert relay_container(spec)["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_pod_holds_no_token_of_the_cluster(spec: Manifest) -> None:
+    assert spec["automountServiceAccountToken"] is False
+
+
+def test_the_configuration_is_mounted_as_a_folder(spec: Manifest) -> None:
+    """A subPath is never updated (github.com/kubernetes/kubernetes/issues/50345)."""
+    assert not any("subPath" in mount for mount in relay_container(spec)["volumeMounts"])

@@ -1,0 +1,272 @@
+"""What the operator says, and what comes of it."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from helm_python.errors import HelmRenderError, HelmValuesError
+
+from relay.config.schema import json_schema
+from tests.helm.conftest import (
+    CHART,
+    ENVIRONMENTS,
+    LEAST,
+    Manifest,
+    manifests,
+    notes,
+    one,
+    over,
+    pod,
+    relay_container,
+    render,
+)
+
+
+def relay_config(made: list[Manifest]) -> dict[str, Any]:
+    """The YAML that the relay gets."""
+    loaded: dict[str, Any] = yaml.safe_load(one(made, "ConfigMap")["data"]["config.yaml"])
+    return loaded
+
+
+def annotations(made: list[Manifest]) -> dict[str, str]:
+    [workload] = [each for each in made if each["kind"] in {"Deployment", "StatefulSet"}]
+    found: dict[str, str] = workload["spec"]["template"]["metadata"]["annotations"]
+    return found
+
+
+# Configuration.
+
+
+def test_the_operators_configuration_stands_over_the_charts() -> None:
+    made = relay_config(render(config={"listen": {"port": 8080}, "upstream": {"url": "https://flagsmith.internal"}}))
+
+    assert made["listen"] == {"host": "0.0.0.0", "port": 8080}
+    assert made["upstream"] == {"url": "https://flagsmith.internal"}
+    assert made["environments"] == ENVIRONMENTS
+
+
+def test_the_pods_ports_are_those_of_the_configuration() -> None:
+    made = render(config={"listen": {"port": 8080}, "admin": {"port": 8081}})
+
+    assert [port["containerPort"] for port in relay_container(pod(made))["ports"]] == [8080, 8081]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"replicacount": 3}, "replicacount"),
+        ({"config": {"listen": {"prot": 1}}}, "prot"),
+        ({"config": {"outbox": {"max_bytes": 5}}}, "max_bytes"),
+        ({"mode": "daemon"}, "mode"),
+        ({"image": {"digest": "latest"}}, "digest"),
+    ],
+)
+def test_a_typo_is_refused_before_anything_is_deployed(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(HelmValuesError, match=told):
+        render(**values)
+
+
+def test_a_configuration_without_environments_is_refused() -> None:
+    with pytest.raises(HelmRenderError, match=r"config\.environments is empty"):
+        manifests(CHART, {"expectedPods": 3})
+
+
+@pytest.mark.parametrize(
+    ("values", "ephemeral"),
+    [({}, True), ({"outbox": {"persistence": {"enabled": True}}}, False), ({"mode": "sidecar"}, True)],
+)
+def test_the_relay_knows_whether_its_outbox_dies_with_the_pod(values: dict[str, Any], *, ephemeral: bool) -> None:
+    assert relay_config(render(**values))["outbox"]["ephemeral"] is ephemeral
+
+
+def test_a_persistent_outbox_is_a_claim_of_a_stateful_set() -> None:
+    made = render(outbox={"persistence": {"enabled": True, "size": "5Gi"}})
+    workload = one(made, "StatefulSet")
+
+    [claim] = workload["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "5Gi"
+    assert {"name": claim["metadata"]["name"], "mountPath": "/var/lib/relay"} in relay_container(pod(made))[
+        "volumeMounts"
+    ]
+    assert one(made, "Service", workload["spec"]["serviceName"])["spec"]["clusterIP"] == "None"
+
+
+# Heap's limits.
+
+
+@pytest.mark.parametrize("pods", [12, 40, 300])
+def test_each_pod_may_use_its_part_of_heaps_limits(pods: int) -> None:
+    share = relay_config(render(expectedPods=pods))["defaults"]["heap"]["share"]
+
+    assert math.isclose(share * pods, 0.8, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["service", "sidecar"])
+def test_how_many_pods_there_will_be_has_to_be_said(mode: str) -> None:
+    with pytest.raises(HelmRenderError, match=r"expectedPods is missing.*production"):
+        render(mode=mode, expectedPods=None)
+
+
+@pytest.mark.parametrize(
+    "heap",
+    [{"defaults": {"heap": {"share": 0.1}}}, {"environments": [over(ENVIRONMENTS[0], {"heap": {"share": 0.1}})]}],
+)
+def test_shares_that_are_given_are_left_alone(heap: dict[str, Any]) -> None:
+    made = relay_config(render(expectedPods=None, config=heap))
+
+    assert made["defaults" if "defaults" in heap else "environments"] == next(iter(heap.values()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"replicaCount": 12},
+        {"autoscaling": {"enabled": True, "maxReplicas": 12}},
+        {"replicaCount": 10, "rollout": {"maxSurge": "25%"}},
+    ],
+)
+def test_more_pods_than_expected_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(HelmRenderError, match=r"expectedPods is 12, but 13 pods can run"):
+        render(**values)
+
+
+# Stopping.
+
+
+def test_the_kubelets_patience_covers_the_relays_shutdown() -> None:
+    with pytest.raises(HelmRenderError, match=r"is 35, but config\.shutdown needs 42"):
+        render(config={"shutdown": {"grace": "1500ms", "finish": "0.5m", "drain": "5s"}})
+
+    made = render(config={"shutdown": {"grace": 0, "finish": "1m"}}, terminationGracePeriodSeconds=75)
+    assert pod(made)["terminationGracePeriodSeconds"] == 75
+
+
+def test_a_native_sidecar_is_told_when_the_app_is_gone_and_a_classic_one_serves_it_to_its_end() -> None:
+    assert relay_config(render(mode="sidecar"))["shutdown"]["grace"] == "0s"
+    assert relay_config(render(mode="sidecar", sidecar={"native": False}))["shutdown"]["grace"] == "15s"
+
+
+# The sidecar.
+
+
+def test_a_native_sidecar_comes_first_and_never_ends(render_app: Callable[..., list[Manifest]]) -> None:
+    spec = pod(render_app())
+
+    assert [each["name"] for each in spec["initContainers"]] == ["flagsmith-heap-relay"]
+    assert spec["initContainers"][0]["restartPolicy"] == "Always"
+    assert [each["name"] for each in spec["containers"]] == ["app"]
+
+
+def test_a_classic_sidecar_stands_beside_the_app(render_app: Callable[..., list[Manifest]]) -> None:
+    spec = pod(render_app(sidecar={"native": False}))
+
+    assert not spec["initContainers"]
+    assert [each["name"] for each in spec["containers"]] == ["app", "flagsmith-heap-relay"]
+    assert "restartPolicy" not in spec["containers"][1]
+
+
+def test_a_sidecar_serves_the_pod_alone_and_is_probed_from_outside(render_app: Callable[..., list[Manifest]]) -> None:
+    """The kubelet cannot reach a loopback address."""
+    made = render_app()
+    settings = yaml.safe_load(one(made, "ConfigMap")["data"]["config.yaml"])
+
+    assert settings["listen"]["host"] == "127.0.0.1"
+    assert settings["admin"]["host"] == "0.0.0.0"
+    probes = {
+        key: value["httpGet"]["port"] for key, value in relay_container(pod(made)).items() if key.endswith("Probe")
+    }
+    assert probes == dict.fromkeys(("startupProbe", "readinessProbe", "livenessProbe"), "relay-admin")
+
+
+def test_the_app_learns_where_its_flags_are(render_app: Callable[..., list[Manifest]]) -> None:
+    made = pod(render_app(config={"listen": {"port": 7070}, "environments": ENVIRONMENTS}))
+
+    assert made["containers"][0]["env"] == [{"name": "FLAGSMITH_API_URL", "value": "http://127.0.0.1:7070/api/v1/"}]
+
+
+def test_a_changed_configuration_restarts_the_service_and_never_the_app(
+    render_app: Callable[..., list[Manifest]],
+) -> None:
+    before, after = render(), render(config={"log": {"level": "debug"}})
+
+    assert annotations(before)["checksum/config"] != annotations(after)["checksum/config"]
+    [app] = [each for each in render_app() if each["kind"] == "Deployment"]
+    assert "annotations" not in app["spec"]["template"]["metadata"]
+
+
+# Size.
+
+
+def test_a_container_asks_for_little_and_may_hold_its_copies() -> None:
+    plain = relay_container(pod(render()))["resources"]
+    roomy = relay_container(pod(render(config={"capture": {"memory": "100MiB"}})))["resources"]
+
+    assert plain == {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "160Mi"}}
+    assert roomy["limits"] == {"memory": "364Mi"}
+
+
+def test_limits_that_are_given_are_left_alone() -> None:
+    assert relay_container(pod(render(resources={"limits": {"memory": "1Gi"}})))["resources"]["limits"] == {
+        "memory": "1Gi"
+    }
+
+
+# The network.
+
+
+def test_egress_is_dns_flagsmith_and_heap() -> None:
+    policy = one(render(networkPolicy={"enabled": True}), "NetworkPolicy")["spec"]
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[53, 53], [443], [443]]
+
+
+def test_only_callers_ports_lead_in_from_the_ingress() -> None:
+    made = render(ingress={"enabled": True, "hosts": ["flags.example.com"]})
+    [rule] = one(made, "Ingress")["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+
+    assert path["backend"]["service"] == {"name": "demo-flagsmith-heap-relay", "port": {"name": "http"}}
+    assert [port["name"] for port in one(made, "Service")["spec"]["ports"]] == ["http"]
+
+
+# Words.
+
+
+@pytest.mark.parametrize("mode", ["service", "sidecar"])
+def test_the_notes_tell_how_to_point_an_sdk_and_see_the_first_event(mode: str) -> None:
+    said = notes(mode=mode)
+
+    assert "/api/v1/" in said
+    assert "port-forward" in said
+    assert "live data" in said
+
+
+def test_the_notes_warn_of_volumes_that_outlive_their_pods() -> None:
+    values = {"autoscaling": {"enabled": True}, "outbox": {"persistence": {"enabled": True}}}
+
+    assert "WARNING" in notes(**values)
+    assert "WARNING" not in notes()
+
+
+def test_the_readme_of_the_chart_names_every_value() -> None:
+    readme = (CHART / "README.md").read_text()
+
+    assert [key for key in yaml.safe_load((CHART / "values.yaml").read_text()) if f"`{key}" not in readme] == []
+
+
+def test_the_least_values_are_enough() -> None:
+    assert manifests(CHART, LEAST)
+
+
+def test_config_is_checked_by_the_relays_own_schema() -> None:
+    """`make chart-schema` writes it there."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    relay = json_schema()
+
+    assert schema["properties"]["config"] == {"$ref": "#/$defs/config"}
+    assert {name: value for name, value in schema["$defs"].items() if name != "config"} == relay["$defs"]
+    assert schema["$defs"]["config"] == {key: relay[key] for key in schema["$defs"]["config"]}
