@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import structlog
 
 from relay.core.evaluate import evaluate
-from relay.core.translate import translate
+from relay.core.translate import Translation, translate
 from relay.errors import CaptureRefused, OutboxError, OutboxFull
 from relay.metrics import Metrics
-from relay.model import Clock, DeadLetter, Environment, Evaluation, Event, Exchange, Verdict
+from relay.model import Clock, DeadLetter, Environment, Evaluation, Event, Exchange, JournalEntry, Verdict
 from relay.outbox import Outbox
 from relay.recording import Call, CaptureLimits, CopyMemory, Recording
 
@@ -34,6 +34,8 @@ SLICE_SECONDS = 0.001
 GATHER_SECONDS = 0.005
 # Events of one commit, so that the storage's other users get their turn.
 COMMIT_EVENTS = 1000
+# As Flagsmith's own integration does.
+EVERY_CALL = Verdict(True, "every_call")
 # Counts that come without events are handed over this often.
 TALLY_SECONDS = 1.0
 
@@ -196,16 +198,17 @@ class Capture:
         translation = translate(evaluation, exchange.environment, key=self._new_key(at), captured_at=at)
         for reason, times in translation.altered.items():
             self._metrics.altered.labels(exchange.environment.name, reason).inc(times)
-        return _Prepared(entry=translation.entry)
+        return _Prepared(entry=translation.entry, journal=_journal_entry(exchange, translation))
 
     async def _commit(self) -> None:
         outcomes, self._done = self._done, []
         for outcome in outcomes:
             self._note_outcome(outcome)
         entries = [outcome.prepared.entry for outcome in outcomes if outcome.prepared.entry is not None]
+        journal = [outcome.prepared.journal for outcome in outcomes if outcome.prepared.journal is not None]
         try:
-            if not await self._store(entries):
-                await self._store([])
+            if not await self._store(entries, journal):
+                await self._store([], [])
         finally:
             for outcome in outcomes:
                 self._let_go(outcome.offer)
@@ -217,7 +220,7 @@ class Capture:
         if offer.committed is not None and not offer.committed.done():
             offer.committed.set_result(None)
 
-    async def _store(self, entries: "list[Event | DeadLetter]") -> bool:
+    async def _store(self, entries: "list[Event | DeadLetter]", journal: list[JournalEntry]) -> bool:
         """Put *entries* and the tally; False where the entries were refused, and the tally says so.
 
         A bug in the outbox refuses them too, and is raised on to who supervises this.
@@ -229,7 +232,7 @@ class Capture:
         dead = [entry for entry in entries if isinstance(entry, DeadLetter)]
         try:
             async with self.committing:
-                await self._outbox.put(events, dead, tally)
+                await self._outbox.put(events, dead, tally, journal)
                 self._settle_in_hand([*events, *(letter.event for letter in dead)], tally)
         except OutboxError as failure:
             self._tally.update(tally)
@@ -290,9 +293,10 @@ class _Offer:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What an exchange comes to: an entry for the outbox, or why there is none."""
+    """What an exchange comes to: an entry for the outbox and one for its journal, or why there is none."""
 
     entry: Event | DeadLetter | None = None
+    journal: JournalEntry | None = None
     skipped: str = ""
     refused: str = ""
 
@@ -311,6 +315,24 @@ def _is_large(exchange: Exchange) -> bool:
         return True
     weight = CODED_WEIGHS if coding else 1
     return len(exchange.answer_body) * weight + len(exchange.request_body) > LARGE_PLAIN
+
+
+def _journal_entry(exchange: Exchange, translation: Translation) -> JournalEntry:
+    """What is noted of an evaluation; an event that can never be sent has its obstacle for a reason."""
+    entry = translation.entry
+    if isinstance(entry, DeadLetter):
+        event, verdict = entry.event, Verdict(False, entry.cause.reason)
+    else:
+        event, verdict = entry, EVERY_CALL
+    return JournalEntry(
+        identity=event.identity,
+        environment=event.environment,
+        at=exchange.received_at,
+        method=exchange.method,
+        verdict=verdict,
+        properties=translation.properties,
+        key=event.key,
+    )
 
 
 def _environment_of(entry: Event | DeadLetter) -> str:

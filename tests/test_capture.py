@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.capture import Capture, time_ordered_key
 from relay.metrics import Metrics
-from relay.model import Book, DeadLetter, Environment, Event, Lane
+from relay.model import Book, Cause, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
 from relay.outbox import Tally
 from relay.outbox.memory import MemoryOutbox
 from relay.recording import OVERHEAD_BYTES, CaptureLimits
@@ -57,7 +57,7 @@ async def capturing(
     before_answer: bool = False,
     new_key: Callable[[float], str] = time_ordered_key,
 ) -> AsyncIterator[tuple[Capture, MemoryOutbox]]:
-    outbox = MemoryOutbox(max_bytes=max_bytes, dead_letter_share=0.25)
+    outbox = MemoryOutbox(max_bytes=max_bytes, dead_letter_share=0.25, journal_entries=10)
     await outbox.open()
     capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=before_answer, new_key=new_key)
     running = asyncio.create_task(capture.run())
@@ -79,6 +79,29 @@ async def test_an_identity_answer_becomes_a_waiting_event() -> None:
         feed(capture, answer())
 
         assert await book_of(capture, outbox) == Book(captured=1, waiting=1)
+
+
+async def test_an_evaluation_is_noted_in_the_journal_with_its_event() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer())
+        await capture.drained()
+
+        (found,) = await outbox.trace("ada", limit=9, now=1_800_000_001.0)
+
+    assert (found.environment, found.at, found.method) == ("tests", 1_800_000_000.0, "GET")
+    assert (found.verdict, found.place) == (Verdict(True, "every_call"), "waiting")
+    assert found.properties == b'{"dark_mode":true}'
+
+
+async def test_an_evaluation_that_can_never_be_sent_is_noted_with_the_reason() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer("a" * 300))
+        await capture.drained()
+
+        (found,) = await outbox.trace("a" * 300, limit=9, now=1_800_000_001.0)
+
+    assert (found.verdict, found.place) == (Verdict(False, "identity_too_long"), "dead_letter")
+    assert found.cause == Cause("identity_too_long")
 
 
 async def test_an_answer_without_flags_is_skipped_and_counted() -> None:
@@ -191,16 +214,22 @@ class BrokenOutbox(MemoryOutbox):
 
     broken = True
 
-    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
         if self.broken:
             self.broken = False
             raise RuntimeError
-        await super().put(events, dead_letters, tally)
+        await super().put(events, dead_letters, tally, journal)
 
 
 async def test_a_bug_in_the_outbox_costs_the_events_of_one_commit_and_leaks_nothing() -> None:
     """The task ends for its supervisor, which starts it again; the large answer was not read yet, and is later."""
-    outbox = BrokenOutbox(max_bytes=10_000_000, dead_letter_share=0.25)
+    outbox = BrokenOutbox(max_bytes=10_000_000, dead_letter_share=0.25, journal_entries=10)
     limits = CaptureLimits(max_answer=20_000_000, max_decoded=20_000_000, max_flags=100, memory=20_000_000)
     capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=True)
     large, small = feed(capture, answer("large", padding=9_000_000)), feed(capture, answer("small"))
