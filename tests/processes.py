@@ -56,7 +56,7 @@ class RelayProcess:
     async def ended(self, within: float = 30) -> int:
         """The exit code, once it has ended and its last line is read."""
         async with asyncio.timeout(within):
-            await self._reader
+            await asyncio.shield(self._reader)  # who waits in vain may ask again
             return await self.process.wait()
 
     async def _read(self) -> None:

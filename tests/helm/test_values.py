@@ -269,4 +269,4 @@ def test_config_is_checked_by_the_relays_own_schema() -> None:
 
     assert schema["properties"]["config"] == {"$ref": "#/$defs/config"}
     assert {name: value for name, value in schema["$defs"].items() if name != "config"} == relay["$defs"]
-    assert schema["$defs"]["config"].items() <= relay.items()
+    assert schema["$defs"]["config"] == {key: relay[key] for key in schema["$defs"]["config"]}
