@@ -303,8 +303,14 @@ def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
     settings = config.outbox
     share = settings.dead_letters.max_share
     if settings.path is None:
-        return MemoryOutbox(max_bytes=settings.max_bytes, dead_letter_share=share)
-    return SqliteOutbox(settings.path, max_bytes=settings.max_bytes, dead_letter_share=share, guest=guest)
+        return MemoryOutbox(max_bytes=settings.max_bytes, dead_letter_share=share, journal_entries=settings.journal)
+    return SqliteOutbox(
+        settings.path,
+        max_bytes=settings.max_bytes,
+        dead_letter_share=share,
+        journal_entries=settings.journal,
+        guest=guest,
+    )
 
 
 async def open_outbox(outbox: Outbox, *, required: bool) -> None:

@@ -13,25 +13,29 @@ from dataclasses import dataclass
 import structlog
 
 from relay.core.evaluate import evaluate
-from relay.core.translate import translate
+from relay.core.translate import Translation, translate
 from relay.errors import CaptureRefused, OutboxError, OutboxFull
 from relay.metrics import Metrics
-from relay.model import Clock, DeadLetter, Environment, Evaluation, Event, Exchange, Verdict
+from relay.model import Clock, DeadLetter, Environment, Evaluation, Event, Exchange, JournalEntry, Verdict
 from relay.outbox import Outbox
 from relay.recording import Call, CaptureLimits, CopyMemory, Recording
 
 log = structlog.get_logger(__name__)
 
-# Larger exchanges are read in a thread, one at a time. A coded byte counts as sixteen: flags compress about so well,
-# and a bomb of a thousand to one still costs the loop only a few milliseconds.
+# Larger exchanges are read in a thread, one at a time. A coded byte counts as sixteen, as flags compress about so well;
+# the loop stops to decode one that turns out larger than that, and leaves it to the thread.
 LARGE_PLAIN = 64 * 1024
 CODED_WEIGHS = 16
+# Of these the first bytes can be had without the rest. Brotli fills its window, up to 16 MiB, before it gives any.
+CODINGS_IN_STEPS = frozenset({"gzip", "x-gzip", "deflate", "zstd"})
 # How long the event loop may be kept from flags by reading answers.
 SLICE_SECONDS = 0.001
 # A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
 GATHER_SECONDS = 0.005
 # Events of one commit, so that the storage's other users get their turn.
 COMMIT_EVENTS = 1000
+# As Flagsmith's own integration does.
+EVERY_CALL = Verdict(True, "every_call")
 # Counts that come without events are handed over this often.
 TALLY_SECONDS = 1.0
 
@@ -112,12 +116,11 @@ class Capture:
 
     def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
         """Queue an exchange that holds *size* reserved bytes."""
-        self._count(exchange.environment.name)
         committed = asyncio.get_running_loop().create_future() if self._before_answer else None
         offer = _Offer(exchange, size, committed)
+        self._count(exchange.environment.name)
         if _is_large(exchange):
-            self._large.append(offer)
-            self._large_work.set()
+            self._read_in_thread(offer)
         else:
             self._small.append(offer)
             self._work.set()
@@ -148,25 +151,35 @@ class Capture:
         slice_began = self._clock.monotonic()
         while self._small and len(self._done) < COMMIT_EVENTS:
             offer = self._small.popleft()
-            self._done.append(_Outcome(offer, self._prepare(offer.exchange)))
+            prepared = self._prepare(offer.exchange, min(LARGE_PLAIN, self._limits.max_decoded))
+            if prepared.refused == "too_large":
+                self._read_in_thread(offer)
+            else:
+                self._done.append(_Outcome(offer, prepared))
             if self._clock.monotonic() - slice_began > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 slice_began = self._clock.monotonic()
         if self._small:
             self._work.set()
 
+    def _read_in_thread(self, offer: "_Offer") -> None:
+        self._large.append(offer)
+        self._large_work.set()
+
     async def _read_large(self) -> None:
         while True:
+            while self._large:
+                # Taken off once it is read, so that none is lost where the task is broken off and restarted.
+                offer = self._large[0]
+                prepared = await asyncio.to_thread(self._prepare, offer.exchange, self._limits.max_decoded)
+                self._done.append(_Outcome(self._large.popleft(), prepared))
+                self._work.set()
             await self._large_work.wait()
             self._large_work.clear()
-            while self._large:
-                offer = self._large.popleft()
-                self._done.append(_Outcome(offer, await asyncio.to_thread(self._prepare, offer.exchange)))
-                self._work.set()
 
-    def _prepare(self, exchange: Exchange) -> "_Prepared":
+    def _prepare(self, exchange: Exchange, max_decoded: int) -> "_Prepared":
         try:
-            return self._decide(exchange)
+            return self._decide(exchange, max_decoded)
         except CaptureRefused as refusal:
             return _Prepared(refused=refusal.reason)
         except Exception:
@@ -174,8 +187,8 @@ class Capture:
             log.exception("exchange.unreadable", environment=exchange.environment.name)
             return _Prepared(refused="undecodable")
 
-    def _decide(self, exchange: Exchange) -> "_Prepared":
-        found = evaluate(exchange, max_decoded=self._limits.max_decoded, max_flags=self._limits.max_flags)
+    def _decide(self, exchange: Exchange, max_decoded: int) -> "_Prepared":
+        found = evaluate(exchange, max_decoded=max_decoded, max_flags=self._limits.max_flags)
         if isinstance(found, Verdict):
             return _Prepared(skipped=found.reason)
         return self._translate(exchange, found)
@@ -185,24 +198,33 @@ class Capture:
         translation = translate(evaluation, exchange.environment, key=self._new_key(at), captured_at=at)
         for reason, times in translation.altered.items():
             self._metrics.altered.labels(exchange.environment.name, reason).inc(times)
-        return _Prepared(entry=translation.entry)
+        return _Prepared(entry=translation.entry, journal=_journal_entry(exchange, translation))
 
     async def _commit(self) -> None:
         outcomes, self._done = self._done, []
         for outcome in outcomes:
             self._note_outcome(outcome)
         entries = [outcome.prepared.entry for outcome in outcomes if outcome.prepared.entry is not None]
-        if not await self._store(entries):
-            await self._store([])
-        for outcome in outcomes:
-            self.memory.give_back(outcome.offer.size)
-            if outcome.offer.committed is not None and not outcome.offer.committed.done():
-                outcome.offer.committed.set_result(None)
+        journal = [outcome.prepared.journal for outcome in outcomes if outcome.prepared.journal is not None]
+        try:
+            if not await self._store(entries, journal):
+                await self._store([], [])
+        finally:
+            for outcome in outcomes:
+                self._let_go(outcome.offer)
         if not self.in_hand.total():
             self._idle.set()
 
-    async def _store(self, entries: "list[Event | DeadLetter]") -> bool:
-        """Put *entries* and the tally; False where the entries were refused, and the tally says so."""
+    def _let_go(self, offer: "_Offer") -> None:
+        self.memory.give_back(offer.size)
+        if offer.committed is not None and not offer.committed.done():
+            offer.committed.set_result(None)
+
+    async def _store(self, entries: "list[Event | DeadLetter]", journal: list[JournalEntry]) -> bool:
+        """Put *entries* and the tally; False where the entries were refused, and the tally says so.
+
+        A bug in the outbox refuses them too, and is raised on to who supervises this.
+        """
         tally, self._tally = self._tally, Counter()
         if not entries and not tally:
             return True
@@ -210,12 +232,16 @@ class Capture:
         dead = [entry for entry in entries if isinstance(entry, DeadLetter)]
         try:
             async with self.committing:
-                await self._outbox.put(events, dead, tally)
+                await self._outbox.put(events, dead, tally, journal)
                 self._settle_in_hand([*events, *(letter.event for letter in dead)], tally)
         except OutboxError as failure:
             self._tally.update(tally)
             self._refuse_all(entries, failure)
             return not entries
+        except Exception:
+            self._tally.update(tally)
+            self._refuse_all(entries, OutboxError("a bug in the outbox, logged as task.crashed"))
+            raise
         for letter in dead:
             self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
         return True
@@ -267,9 +293,10 @@ class _Offer:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What an exchange comes to: an entry for the outbox, or why there is none."""
+    """What an exchange comes to: an entry for the outbox and one for its journal, or why there is none."""
 
     entry: Event | DeadLetter | None = None
+    journal: JournalEntry | None = None
     skipped: str = ""
     refused: str = ""
 
@@ -281,13 +308,31 @@ class _Outcome:
 
 
 def _is_large(exchange: Exchange) -> bool:
-    """Whether reading it may take longer than a slice; the request is read too, where the answer names nobody."""
-    answer = _weighs(exchange.answer_body, exchange.answer_encoding)
-    return answer + _weighs(exchange.request_body, exchange.request_encoding) > LARGE_PLAIN
+    """Whether the loop should not begin to read it. A coded request, which nobody sends, needs no care beyond that."""
+    coding = exchange.answer_encoding.lower()
+    coded_request = bool(exchange.request_body and exchange.request_encoding)
+    if coded_request or (coding and coding not in CODINGS_IN_STEPS):
+        return True
+    weight = CODED_WEIGHS if coding else 1
+    return len(exchange.answer_body) * weight + len(exchange.request_body) > LARGE_PLAIN
 
 
-def _weighs(body: bytes, encoding: str) -> int:
-    return len(body) * (1 if encoding in {"", "identity"} else CODED_WEIGHS)
+def _journal_entry(exchange: Exchange, translation: Translation) -> JournalEntry:
+    """What is noted of an evaluation; an event that can never be sent has its obstacle for a reason."""
+    entry = translation.entry
+    if isinstance(entry, DeadLetter):
+        event, verdict = entry.event, Verdict(False, entry.cause.reason)
+    else:
+        event, verdict = entry, EVERY_CALL
+    return JournalEntry(
+        identity=event.identity,
+        environment=event.environment,
+        at=exchange.received_at,
+        method=exchange.method,
+        verdict=verdict,
+        properties=translation.properties,
+        key=event.key,
+    )
 
 
 def _environment_of(entry: Event | DeadLetter) -> str:

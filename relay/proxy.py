@@ -320,8 +320,9 @@ async def _read_on(tee: Tee, answer: UpstreamAnswer) -> None:
             tee.answer_chunk(chunk, last=answer.ended)
         tee.finish()
     except UpstreamError:
-        tee.discard()
+        pass  # it never became whole
     finally:
+        tee.discard()  # nothing is left to discard of what was finished
         answer.close()
 
 

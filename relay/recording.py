@@ -45,7 +45,7 @@ class Listener(Protocol):
     """Who is told how a recording ended."""
 
     def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
-        """The exchange is whole; it holds *size* reserved bytes, which are the listener's to give back."""
+        """The exchange is whole; its *size* reserved bytes are the listener's to give back once this returns."""
 
     def refuse(self, environment: Environment, reason: str) -> None:
         """The exchange is over, but could not be kept."""
@@ -114,8 +114,9 @@ class Recording:
         if self._refused:
             self._listener.refuse(self._call.environment, self._refused)
             return None
-        size, self._size = self._size, 0
-        return self._listener.offer(self._exchange(received_at), size)
+        ending = self._listener.offer(self._exchange(received_at), self._size)
+        self._size = 0
+        return ending
 
     def discard(self) -> None:
         """The answer is not one to capture, or never became whole. A second call does nothing."""

@@ -83,8 +83,9 @@ class Tee:
         """The answer is whole, or a bound was passed. The future, where there is one, ends with the commit."""
         if self._recording is None:
             return None
-        recording, self._recording = self._recording, None
-        return self._guarded(recording.finish, self._received_at or self._clock.wall())
+        ending = self._guarded(self._recording.finish, self._received_at or self._clock.wall())
+        self._recording = None
+        return ending
 
     def discard(self) -> None:
         """There is nothing to capture here."""

@@ -1,21 +1,38 @@
 """Capture: what the proxy hands over becomes an event, a count, or both; it never waits and never raises."""
 
 import asyncio
+import gzip
 import json
-from collections.abc import AsyncIterator
+import sys
+import threading
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import brotli
 import pytest
 from prometheus_client import CollectorRegistry
 
 from relay.capture import Capture, time_ordered_key
 from relay.metrics import Metrics
-from relay.model import Book, Environment, Lane
+from relay.model import Book, Cause, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
+from relay.outbox import Tally
 from relay.outbox.memory import MemoryOutbox
 from relay.recording import OVERHEAD_BYTES, CaptureLimits
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 LANE = Lane("https://heapanalytics.com", "11")
 ENVIRONMENT = Environment("tests", LANE, "Flagsmith Feature Flags")
+CODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+}
 TARGET = "/api/v1/identities/?identifier=ada"
 LIMITS = CaptureLimits(max_answer=100_000, max_decoded=1_000_000, max_flags=100, memory=1_000_000)
 
@@ -25,20 +42,24 @@ def answer(identity: str = "ada", *, padding: int = 0) -> bytes:
     return json.dumps({"identifier": identity, "flags": [flag], "padding": "x" * padding}).encode()
 
 
-def feed(capture: Capture, body: bytes, *, answer_type: str = "application/json") -> "asyncio.Future[None] | None":
+def feed(capture: Capture, body: bytes, *, coding: str = "") -> "asyncio.Future[None] | None":
     recording = capture.begin(ENVIRONMENT, "GET", TARGET, "", "")
-    recording.answered(answer_type, "")
+    recording.answered("application/json", coding)
     recording.answer_chunk(body)
     return recording.finish(1_800_000_000.0)
 
 
 @asynccontextmanager
 async def capturing(
-    limits: CaptureLimits = LIMITS, *, max_bytes: int = 10_000_000, before_answer: bool = False
+    limits: CaptureLimits = LIMITS,
+    *,
+    max_bytes: int = 10_000_000,
+    before_answer: bool = False,
+    new_key: Callable[[float], str] = time_ordered_key,
 ) -> AsyncIterator[tuple[Capture, MemoryOutbox]]:
-    outbox = MemoryOutbox(max_bytes=max_bytes, dead_letter_share=0.25)
+    outbox = MemoryOutbox(max_bytes=max_bytes, dead_letter_share=0.25, journal_entries=10)
     await outbox.open()
-    capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=before_answer)
+    capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=before_answer, new_key=new_key)
     running = asyncio.create_task(capture.run())
     try:
         yield capture, outbox
@@ -58,6 +79,29 @@ async def test_an_identity_answer_becomes_a_waiting_event() -> None:
         feed(capture, answer())
 
         assert await book_of(capture, outbox) == Book(captured=1, waiting=1)
+
+
+async def test_an_evaluation_is_noted_in_the_journal_with_its_event() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer())
+        await capture.drained()
+
+        (found,) = await outbox.trace("ada", limit=9, now=1_800_000_001.0)
+
+    assert (found.environment, found.at, found.method) == ("tests", 1_800_000_000.0, "GET")
+    assert (found.verdict, found.place) == (Verdict(True, "every_call"), "waiting")
+    assert found.properties == b'{"dark_mode":true}'
+
+
+async def test_an_evaluation_that_can_never_be_sent_is_noted_with_the_reason() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer("a" * 300))
+        await capture.drained()
+
+        (found,) = await outbox.trace("a" * 300, limit=9, now=1_800_000_001.0)
+
+    assert (found.verdict, found.place) == (Verdict(False, "identity_too_long"), "dead_letter")
+    assert found.cause == Cause("identity_too_long")
 
 
 async def test_an_answer_without_flags_is_skipped_and_counted() -> None:
@@ -139,11 +183,69 @@ async def test_a_large_answer_does_not_hold_up_small_ones() -> None:
         assert await book_of(capture, outbox) == Book(captured=2, waiting=2)
 
 
+@pytest.mark.parametrize(("coding", "encode"), CODERS.items())
+@pytest.mark.parametrize("padding", [0, 900_000])
+async def test_what_a_coded_answer_holds_decides_whether_the_loop_reads_it(
+    coding: str, encode: Callable[[bytes], bytes], padding: int
+) -> None:
+    """A kilobyte may hold a megabyte. Of brotli nobody knows before it is all decoded."""
+    readers: list[threading.Thread] = []
+
+    def new_key(at: float) -> str:
+        readers.append(threading.current_thread())
+        return time_ordered_key(at)
+
+    async with capturing(new_key=new_key) as (capture, outbox):
+        feed(capture, encode(answer(padding=padding)), coding=coding)
+
+        assert await book_of(capture, outbox) == Book(captured=1, waiting=1)
+        assert [reader is threading.main_thread() for reader in readers] == [not padding and coding != "br"]
+
+
 async def test_a_full_outbox_refuses_the_new_and_counts_it() -> None:
     async with capturing(max_bytes=1) as (capture, outbox):
         feed(capture, answer())
 
         assert await book_of(capture, outbox) == Book(captured=1, refused={"outbox_full": 1})
+
+
+class BrokenOutbox(MemoryOutbox):
+    """Has the bug that nobody found; it shows once."""
+
+    broken = True
+
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
+        if self.broken:
+            self.broken = False
+            raise RuntimeError
+        await super().put(events, dead_letters, tally, journal)
+
+
+async def test_a_bug_in_the_outbox_costs_the_events_of_one_commit_and_leaks_nothing() -> None:
+    """The task ends for its supervisor, which starts it again; the large answer was not read yet, and is later."""
+    outbox = BrokenOutbox(max_bytes=10_000_000, dead_letter_share=0.25, journal_entries=10)
+    limits = CaptureLimits(max_answer=20_000_000, max_decoded=20_000_000, max_flags=100, memory=20_000_000)
+    capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=True)
+    large, small = feed(capture, answer("large", padding=9_000_000)), feed(capture, answer("small"))
+    assert large is not None
+    assert small is not None
+
+    with pytest.raises(ExceptionGroup):
+        await capture.run()
+    assert (small.done(), large.done()) == (True, False)
+
+    restarted = asyncio.create_task(capture.run())
+    assert await book_of(capture, outbox) == Book(captured=2, waiting=1, refused={"outbox_error": 1})
+    assert capture.memory.held == capture.in_hand.total() == 0
+    assert large.done()
+    restarted.cancel()
+    await asyncio.gather(restarted, return_exceptions=True)
 
 
 async def test_before_answer_the_future_ends_with_the_commit() -> None:

@@ -16,7 +16,7 @@ from relay.errors import ConfigError, RelayError
 # `relay --help` imports none of them.
 COMMANDS = {
     "run": "The relay.",
-    "check": "Find every mistake in the YAML; show the merged result, secrets masked.",
+    "check": "Find every mistake in the YAML; show the merged result, secrets masked; probe it with --live.",
     "status": "How the relay is doing: the status page in the terminal.",
     "schema": "JSON Schema of the YAML, for editors.",
     "preview": "Show the exact Heap event of one identity; send nothing.",

@@ -83,7 +83,9 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
     key = environment.keys[0].get_secret_value()
     try:
         async with Upstream(settings.upstream) as upstream:
-            answer = await upstream.send(Outgoing("GET", target.encode(), request_headers(upstream, key), None))
+            answer = await upstream.send(
+                Outgoing("GET", target.encode(), request_headers(upstream, key, "preview"), None)
+            )
             with closing(answer):
                 body = await read(answer, settings.capture.max_answer)
     except UpstreamError as error:
@@ -109,15 +111,15 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
     )
 
 
-def request_headers(upstream: Upstream, key: str) -> list[tuple[bytes, bytes]]:
-    """What an SDK sends; and Via, so that another relay on the way does not capture a preview."""
+def request_headers(upstream: Upstream, key: str, command: str) -> list[tuple[bytes, bytes]]:
+    """What an SDK sends; and Via, so that another relay on the way does not capture what a *command* asks."""
     return [
         (b"Host", upstream.origin.authority),
         (b"X-Environment-Key", key.encode()),
         (b"Accept", b"application/json"),
         (b"Accept-Encoding", b"gzip, deflate"),
-        (b"User-Agent", f"{VIA}/{__version__} preview".encode()),
-        (b"Via", f"1.1 {VIA}-preview".encode()),
+        (b"User-Agent", f"{VIA}/{__version__} {command}".encode()),
+        (b"Via", f"1.1 {VIA}-{command}".encode()),
     ]
 
 

@@ -11,7 +11,7 @@ from relay.config.values import refuse
 # Known settings whose work is not done yet, by section. Only their default is accepted: what is written in the file
 # must either work or be refused, never ignored.
 NOT_YET: dict[str, frozenset[str]] = {
-    "OutboxConfig": frozenset({"journal", "spool"}),
+    "OutboxConfig": frozenset({"spool"}),
     "Rules": frozenset(
         {
             *("send", "heartbeat", "remember", "when_behind", "features", "identities", "sample", "transient", "empty"),

@@ -184,6 +184,12 @@ Count = Annotated[
     fits(lambda number: number >= 1, "must be 1 or more; " + WHOLE_ADVICE),
     or_reference({"type": "integer", "minimum": 1}),
 ]
+CountOrNone = Annotated[
+    int,
+    reads(read_whole, int, advice=WHOLE_ADVICE),
+    fits(lambda number: number >= 0, "is negative; " + WHOLE_ADVICE),
+    or_reference({"type": "integer", "minimum": 0}),
+]
 Port = Annotated[
     int,
     reads(read_whole, int, advice="write a port, like 18080"),

@@ -34,8 +34,8 @@ def decode(body: bytes, coding: str, max_decoded: int) -> bytes:
     """*body* without the codings that Content-Encoding names, in the order in which they were applied.
 
     Neither the result nor anything on the way is much larger than *max_decoded* bytes, beside a decoder's window (at
-    most 16 MiB for brotli, 8 MiB for zstd). Raises CaptureRefused: "too_large" past that, "undecodable" where the body
-    is cut short, followed by something, or not so coded.
+    most 16 MiB for brotli, which fills it before anything comes out, and 8 MiB for zstd). Raises CaptureRefused:
+    "too_large" past that, "undecodable" where the body is cut short, followed by something, or not so coded.
     """
     codings = [name for name in _SEPARATORS.split(coding.lower()) if name not in {"", "identity"}]
     if len(codings) > MAX_CODINGS or not DECODERS.keys() >= set(codings):
@@ -48,25 +48,25 @@ def decode(body: bytes, coding: str, max_decoded: int) -> bytes:
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:
-    return _gather(_inflate(body, GZIP, members=MAX_MEMBERS), limit)
+    return _gather(_inflate(body, GZIP, _piece(limit), members=MAX_MEMBERS), limit)
 
 
 def _undeflate(body: bytes, limit: int) -> bytes:
     """The coding "deflate" means the zlib format, but some servers send the bare stream."""
     try:
-        return _gather(_inflate(body, ZLIB, members=1), limit)
+        return _gather(_inflate(body, ZLIB, _piece(limit), members=1), limit)
     except CaptureRefused as refusal:
         if refusal.reason == "too_large":
             raise
-    return _gather(_inflate(body, RAW_DEFLATE, members=1), limit)
+    return _gather(_inflate(body, RAW_DEFLATE, _piece(limit), members=1), limit)
 
 
 def _unbrotli(body: bytes, limit: int) -> bytes:
-    return _gather(_brotli_pieces(body), limit)
+    return _gather(_brotli_pieces(body, _piece(limit)), limit)
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
-    return _gather(_zstd_pieces(body), limit)
+    return _gather(_zstd_pieces(body, _piece(limit)), limit)
 
 
 DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
@@ -76,6 +76,11 @@ DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
     "br": _unbrotli,
     "zstd": _unzstd,
 }
+
+
+def _piece(limit: int) -> int:
+    """What a decoder is asked for at once: a byte more than the limit tells that it is passed."""
+    return min(PIECE_BYTES, limit + 1)
 
 
 def _gather(pieces: Iterator[bytes], limit: int) -> bytes:
@@ -91,11 +96,11 @@ def _gather(pieces: Iterator[bytes], limit: int) -> bytes:
     return whole.getvalue()
 
 
-def _inflate(body: bytes, window_bits: int, *, members: int) -> Iterator[bytes]:
+def _inflate(body: bytes, window_bits: int, size: int, *, members: int) -> Iterator[bytes]:
     for _ in range(members):
         stream = zlib.decompressobj(window_bits)
         while not stream.eof:
-            piece = stream.decompress(body, PIECE_BYTES)
+            piece = stream.decompress(body, size)
             body = stream.unconsumed_tail
             yield _progress(piece, ended=stream.eof)
         body = stream.unused_data
@@ -104,11 +109,11 @@ def _inflate(body: bytes, window_bits: int, *, members: int) -> Iterator[bytes]:
     raise CaptureRefused("undecodable")
 
 
-def _zstd_pieces(body: bytes) -> Iterator[bytes]:
+def _zstd_pieces(body: bytes, size: int) -> Iterator[bytes]:
     for _ in range(MAX_MEMBERS):
         stream = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
         while not stream.eof:
-            piece = stream.decompress(body, PIECE_BYTES)
+            piece = stream.decompress(body, size)
             body = b""
             yield _progress(piece, ended=stream.eof)
         body = stream.unused_data
@@ -117,10 +122,10 @@ def _zstd_pieces(body: bytes) -> Iterator[bytes]:
     raise CaptureRefused("undecodable")
 
 
-def _brotli_pieces(body: bytes) -> Iterator[bytes]:
+def _brotli_pieces(body: bytes, size: int) -> Iterator[bytes]:
     stream = brotli.Decompressor()
     while not stream.is_finished():
-        piece = stream.process(body, output_buffer_limit=PIECE_BYTES)
+        piece = stream.process(body, output_buffer_limit=size)
         body = b""
         yield _progress(piece, ended=stream.is_finished())
 

@@ -22,6 +22,9 @@ KEY_UNITS = 512
 # What JavaScript, and so perhaps Heap, can still tell from its neighbours.
 LARGEST_INTEGER = 2**53 - 1
 
+# Why an event can never be sent as it is.
+OBSTACLES = frozenset({"identity_unacceptable", "identity_too_long", "event_too_large"})
+
 ENVELOPE = b'{"app_id":"","events":[]}'
 
 # Heap's SDKs drop a key without a visible character.
@@ -36,6 +39,8 @@ class Translation:
     """What becomes of an evaluation, and how often something was altered to be acceptable, by reason."""
 
     entry: Event | DeadLetter
+    # The event's properties as they stand in its body: one JSON object.
+    properties: bytes
     altered: Mapping[str, int]
 
 
@@ -48,20 +53,20 @@ def translate(evaluation: Evaluation, environment: Environment, *, key: str, cap
     "identity_unacceptable" (another identity is another person) and "event_too_large" (fewer flags are other flags).
     """
     altered: Counter[str] = Counter()
-    properties = _properties(evaluation.flags, altered)
+    properties = _ENCODE(_properties(evaluation.flags, altered))
     identity = _spelled_out(evaluation.identity)
     body = _ENCODE(
         {
             "event": environment.event,
             "identity": identity,
-            "properties": properties,
+            "properties": msgspec.Raw(properties),
             "timestamp": _timestamp(captured_at),
             "idempotency_key": key,
         }
     )
     event = Event(key, environment.name, environment.lane, identity, captured_at, body)
     obstacle = _obstacle(evaluation.identity, event)
-    return Translation(DeadLetter(event, Cause(obstacle)) if obstacle else event, altered)
+    return Translation(DeadLetter(event, Cause(obstacle)) if obstacle else event, properties, altered)
 
 
 def _obstacle(identity: str, event: Event) -> str:

@@ -8,7 +8,7 @@ from relay.config.section import NOT_YET, Section, in_yaml
 from tests.config.conftest import Yaml
 
 OTHERS = {
-    "OutboxConfig": {"journal": "1", "spool": "sqlite:///spool.db"},
+    "OutboxConfig": {"spool": "sqlite:///spool.db"},
     "Rules": {
         "send": "on_change",
         "heartbeat": "0",

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.capture import Capture
-from relay.model import Environment, Event
+from relay.model import Environment, Event, Exchange
 from relay.recording import Recording
 from tests.proxy.conftest import Bench, StartProxy
 from tests.proxy.raw import RawFlagsmith, ask, say
@@ -243,6 +243,26 @@ async def test_a_bug_in_capture_is_counted_and_flags_go_on(
     assert (answer.status, answer.body) == (200, FLAGS)
     assert bench.count("capture_failures_total") == 1
     assert [line["event"] for line in lines] == ["capture.failed"]
+
+
+class BrokenOffer(Capture):
+    """Has a bug where an exchange is handed over."""
+
+    def offer(self, exchange: Exchange, size: int) -> None:
+        raise RuntimeError(exchange.target, size)
+
+
+async def test_a_bug_where_a_copy_is_handed_over_keeps_none_of_its_memory(
+    bench: Bench, flagsmith_raw: RawFlagsmith
+) -> None:
+    flagsmith_raw.script.append(say(FLAGS, JSON))
+    bench.capture.__class__ = BrokenOffer
+
+    answer = await bench.ask(identify())
+
+    assert answer.body == FLAGS
+    assert bench.count("capture_failures_total") == 1
+    assert bench.capture.memory.held == 0
 
 
 BEFORE = {"commit": "before_answer", "commit_timeout": "200ms"}
