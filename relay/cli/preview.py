@@ -43,7 +43,6 @@ ADVICE = {
 }
 CLASS_ADVICE = {
     3: "write the address it redirects to as upstream.url",
-    4: "try another identity, or ask whoever runs it",
     5: "it, or what stands before it, is not well; try again later",
 }
 
@@ -91,7 +90,7 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
     if answer.status != 200:
         raise RelayError(
             f"Flagsmith at {settings.upstream.url} answered {answer.status} to the first key of {environment.name}; "
-            f"{advice(answer.status)}"
+            f"{advice(answer.status, 'try another identity, or ask whoever runs it')}"
         )
     if body is None:
         return "too_large"
@@ -131,9 +130,9 @@ async def read(answer: UpstreamAnswer, limit: int) -> bytes | None:
     return bytes(body)
 
 
-def advice(status: int) -> str:
-    """What to do about an answer other than 200."""
-    return ADVICE.get(status) or CLASS_ADVICE.get(status // 100, "ask whoever runs it")
+def advice(status: int, otherwise: str) -> str:
+    """What to do about an answer of that *status*; *otherwise* where there is none of its own."""
+    return ADVICE.get(status) or CLASS_ADVICE.get(status // 100, otherwise)
 
 
 def outcome(call: Exchange | str, settings: Config) -> Translation | str:

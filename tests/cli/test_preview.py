@@ -143,7 +143,7 @@ async def test_a_dead_letter_is_shown_and_explained(path: Path) -> None:
         (404, "see that upstream.url is Flagsmith's address, without /api/v1"),
         (429, "it is asked too often; try again later"),
         (503, "it, or what stands before it, is not well; try again later"),
-        (206, "ask whoever runs it"),
+        (206, "try another identity, or ask whoever runs it"),
     ],
 )
 async def test_a_flagsmith_that_refuses_is_one_line_with_advice_and_exit_code_1(
