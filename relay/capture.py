@@ -72,6 +72,8 @@ class Capture:
         self._large_work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        # What was refused by reason since it began; a full disk refuses for hours, and is said once.
+        self._refusing: Counter[str] = Counter()
         # Held while an outcome is being committed: whoever compares the books takes it, and sees no half-done change.
         self.committing = asyncio.Lock()
         # What this process captured, and what of it is not in the outbox's books yet, by environment.
@@ -244,6 +246,8 @@ class Capture:
             raise
         for letter in dead:
             self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
+        if entries and self._refusing:
+            self._resume()
         return True
 
     def _refuse_all(self, entries: "Iterable[Event | DeadLetter]", failure: OutboxError) -> None:
@@ -251,8 +255,17 @@ class Capture:
         environments = Counter(_environment_of(entry) for entry in entries)
         for environment, times in environments.items():
             self._note(environment, "refused", reason, times)
-        if environments:
-            log.error("capture.refused", reason=reason, events=environments.total(), detail=str(failure))
+        if not environments:
+            return
+        if reason not in self._refusing:
+            log.error("capture.refused", reason=reason, detail=str(failure), consequence="events are lost, flags go on")
+        self._refusing[reason] += environments.total()
+
+    def _resume(self) -> None:
+        """Events are stored again: say so once for each reason that had kept them out."""
+        for reason, events in self._refusing.items():
+            log.info("capture.resumed", reason=reason, refused=events)
+        self._refusing.clear()
 
     def _settle_in_hand(self, events: Iterable[Event], tally: "Counter[tuple[str, str, str]]") -> None:
         self.in_hand.subtract(event.environment for event in events)

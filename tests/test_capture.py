@@ -13,6 +13,7 @@ import brotli
 import pytest
 from prometheus_client import CollectorRegistry
 
+from relay import log as relay_log
 from relay.capture import Capture, time_ordered_key
 from relay.metrics import Metrics
 from relay.model import Book, Cause, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
@@ -207,6 +208,25 @@ async def test_a_full_outbox_refuses_the_new_and_counts_it() -> None:
         feed(capture, answer())
 
         assert await book_of(capture, outbox) == Book(captured=1, refused={"outbox_full": 1})
+
+
+async def test_a_full_outbox_is_said_once_and_how_much_it_cost_when_it_is_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    relay_log.configure("info", console=False)
+    async with capturing(max_bytes=1) as (capture, outbox):
+        for _ in range(3):
+            feed(capture, answer())
+            await capture.drained()
+        outbox._max_bytes = 10_000_000
+        feed(capture, answer())
+        await capture.drained()
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["reason"], line.get("refused")) for line in lines] == [
+        ("capture.refused", "outbox_full", None),
+        ("capture.resumed", "outbox_full", 3),
+    ]
 
 
 class BrokenOutbox(MemoryOutbox):
