@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 
 from relay import __version__, config
 from relay.capture import time_ordered_key
-from relay.cli.options import config_file
+from relay.cli.options import config_file, read_identity
 from relay.config import Config, EnvironmentConfig
 from relay.core.evaluate import evaluate
 from relay.core.recognise import VIA
@@ -67,8 +66,7 @@ def preview(path: Path, name: str, identity: str) -> None:
     """
     settings = config.load(path, os.environ).config
     environment = find(settings, name, path)
-    if identity == "-":
-        identity = sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    identity = read_identity(identity)
     _note(f"asking {settings.upstream.url}: Flagsmith counts the call, and makes the identity exist in {name}")
     call = asyncio.run(exchange(settings, environment, identity))
     show(outcome(call, settings))
