@@ -1,5 +1,6 @@
 """The nouns that cross module boundaries: frozen values without behaviour."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,26 @@ class Environment:
     lane: Lane
     # The name of the Heap event.
     event: str
+    # From here on its rules; by default they send what Flagsmith's own integration does.
+    # Whether an identity is one that is never sent; None: none is.
+    blocks: Callable[[str], bool] | None = None
+    # The identities whose events are sent, and the features that become properties: a pattern of the whole name;
+    # None: all.
+    identities: re.Pattern[str] | None = None
+    features: re.Pattern[str] | None = None
+    # Whether events of transient identities, and those without a flag, are skipped.
+    skip_transient: bool = False
+    skip_empty: bool = False
+    # The part of the identities whose events are sent.
+    sample: float = 1.0
+    # Properties of each event, acceptable to Heap as they are.
+    extra_properties: Mapping[str, Scalar] = field(default_factory=dict)
+    # Whether "<feature>.variant" is added.
+    variants: bool = False
+    # The key of the hash that Heap gets as the identity; None: it gets the identity itself.
+    hash_key: bytes | None = field(default=None, repr=False)
+    # Whether all is decided, and nothing sent.
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +245,7 @@ class JournalEntry:
     # Of the call, "GET" or "POST".
     method: str
     verdict: Verdict
-    # One JSON object: the event's properties, made or not.
+    # One JSON object: the properties of the event, sent or not; empty where none was made.
     properties: bytes
     # The event's idempotency key, empty where no event was made.
     key: str
