@@ -6,16 +6,16 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
 
-from bench import outbox
+from bench import outbox, watched
 from bench.comparison import BASELINE, BUSY_CONNECTIONS, DIRECT, Figures, compare
 from bench.footprint import memory, seconds_to_ready
 
-PARTS = ("comparison", "memory", "start", "outbox")
+PARTS = ("comparison", "watched", "memory", "start", "outbox")
 WAITING_EVENTS = 1_000_000
 
 
@@ -35,6 +35,8 @@ def main() -> None:
             (folder / part).mkdir()
         if "comparison" in parts:
             print(comparison(folder / "comparison", asked.rounds, asked.seconds))
+        if "watched" in parts:
+            print(watched_table(watched.compare(folder / "watched", asked.rounds, asked.seconds)))
         if "memory" in parts:
             print(memory_line(folder / "memory"))
         if "start" in parts:
@@ -81,6 +83,22 @@ def table(seen: Mapping[str, Figures]) -> str:
                 ratio(each.p99 - direct.p99, base.p99 - direct.p99),
             ]
         lines.append(row([name, *cells, str(each.failures)]))
+    return "\n".join(["", *lines])
+
+
+def watched_table(costs: Sequence[watched.Cost]) -> str:
+    """One line for each case, each figure with its ratio to the first's."""
+    first = costs[0]
+    figures = ["requests/s", "CPU µs per request", "p50 µs (1 connection)", "p99 µs (1 connection)"]
+    lines = [row(["environments", "asked every second", *figures]), row(["---:", "---", *["---:"] * len(figures)])]
+    for each in costs:
+        cells = [
+            ratio(each.per_second, first.per_second),
+            ratio(each.cpu_microseconds, first.cpu_microseconds),
+            ratio(each.p50, first.p50),
+            ratio(each.p99, first.p99),
+        ]
+        lines.append(row([f"{each.environments:,}", "yes" if each.watched else "no", *cells]))
     return "\n".join(["", *lines])
 
 

@@ -3,6 +3,8 @@
     python -m bench.outbox [--events 1000000] [--storage sqlite|memory] [--folder DIR]
 
 An empty outbox and one that is being filled are measured in turns, so that whatever else the machine does meets both.
+At the end two outboxes are measured likewise, one of them with a journal, to show what that costs: once where
+identities see the same few sets of flags, and once where each sees its own.
 """
 
 import argparse
@@ -11,12 +13,12 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from relay.model import Event, Lane, Settlement
+from relay.model import Event, JournalEntry, Lane, Settlement, Verdict
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.sqlite import SqliteOutbox
@@ -33,19 +35,22 @@ FILL = 1000
 # About what thirty flags come to.
 BODY = b'{"event":"Flagsmith Feature Flags","properties":{' + b'"some_feature_name":true,' * 28 + b"}}"
 ROOM = 64 * 2**30
+# The default of `outbox.journal`.
+JOURNAL = 50_000
 
 
 @dataclass(frozen=True)
 class Stopwatch:
     """How long calls took, by name."""
 
+    clock: Callable[[], float] = time.perf_counter
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     async def time(self, name: str, call: Awaitable[T]) -> T:
         """Await *call* and note how long it took."""
-        began = time.perf_counter()
+        began = self.clock()
         result = await call
-        self.seconds[name].append(time.perf_counter() - began)
+        self.seconds[name].append(self.clock() - began)
         return result
 
     def median(self, name: str) -> float:
@@ -54,10 +59,11 @@ class Stopwatch:
 
 
 class Source:
-    """Events with keys in order of time, as the relay makes them."""
+    """Events with keys in order of time, as the relay makes them, of identities that see so many sets of flags."""
 
-    def __init__(self) -> None:
+    def __init__(self, states: int = 100) -> None:
         self._made = 0
+        self._states = states
 
     def events(self, times: int) -> list[Event]:
         """The next *times* events, a hundredth of a second apart."""
@@ -70,6 +76,21 @@ class Source:
             for number in numbers
         ]
 
+    def journal(self, events: Sequence[Event]) -> list[JournalEntry]:
+        """An entry for each of *events*."""
+        return [
+            JournalEntry(
+                event.identity,
+                event.environment,
+                event.captured_at,
+                "GET",
+                Verdict(True, "every_call"),
+                b"%d%b" % (int(event.identity[5:]) % self._states, BODY),
+                event.key,
+            )
+            for event in events
+        ]
+
 
 async def fill(outbox: Outbox, source: Source, events: int) -> None:
     """Put so many more, a thousand at once."""
@@ -77,11 +98,13 @@ async def fill(outbox: Outbox, source: Source, events: int) -> None:
         await outbox.put(source.events(FILL), [], {})
 
 
-async def compare(empty: Outbox, filled: Outbox, source: Source) -> tuple[Stopwatch, Stopwatch]:
+async def compare(
+    first: Outbox, second: Outbox, source: Source, clock: Callable[[], float] = time.perf_counter
+) -> tuple[Stopwatch, Stopwatch]:
     """Time every call on both, in turns."""
-    watches = Stopwatch(), Stopwatch()
+    watches = Stopwatch(clock), Stopwatch(clock)
     for _ in range(ROUNDS):
-        for outbox, watch in zip((empty, filled), watches, strict=True):
+        for outbox, watch in zip((first, second), watches, strict=True):
             await one_round(outbox, source, watch)
     return watches
 
@@ -90,23 +113,26 @@ async def one_round(outbox: Outbox, source: Source, watch: Stopwatch) -> None:
     """As much goes out as comes in."""
     now = BEGAN + 1e6
     limits = {"limit": BATCH, "max_bytes": 750_000}
-    await watch.time("put", outbox.put(source.events(BATCH), [], {}))
+    events = source.events(BATCH)
+    await watch.time("put", outbox.put(events, [], {}, source.journal(events)))
     await watch.time("peek", outbox.peek(LANE, **limits, now=now))
     lease = await watch.time("claim", outbox.claim(LANE, **limits, now=now, lease=60))
     await watch.time("renew", outbox.renew(lease.token, until=now + 90))
-    settlement = Settlement(ack=frozenset(one.id for one in lease.claims))
+    numbers = [one.id for one in lease.claims]
+    settlement = Settlement(ack=frozenset(numbers), answers=dict.fromkeys(numbers, "delivered 200"))
     await watch.time("settle", outbox.settle(lease.token, settlement, now=now))
     await watch.time("books", outbox.books())
     await watch.time("levels", outbox.levels())
     await watch.time("usage", outbox.usage())
 
 
-def report(waiting: int, empty: Stopwatch, filled: Stopwatch) -> None:
-    """Both medians of each call, and the filled one's as a multiple of the empty one's."""
-    print(f"\n{waiting:,} waiting, {BATCH} events a call, medians of {ROUNDS} in milliseconds")
-    print(f"{'':>10}{'empty':>10}{'filled':>10}{'ratio':>10}")
-    for name in empty.seconds:
-        before, after = empty.median(name), filled.median(name)
+def report(title: str, first: Stopwatch, second: Stopwatch, names: tuple[str, str] = ("empty", "filled")) -> None:
+    """Both medians of each call and of all together, and the second's as a multiple of the first's."""
+    print(f"\n{title}, {BATCH} events a call, medians of {ROUNDS} in milliseconds")
+    print(f"{'':>10}{names[0]:>10}{names[1]:>10}{'ratio':>10}")
+    medians = {name: (first.median(name), second.median(name)) for name in first.seconds}
+    medians["all"] = sum(before for before, _ in medians.values()), sum(after for _, after in medians.values())
+    for name, (before, after) in medians.items():
         print(f"{name:>10}{before:>10.3f}{after:>10.3f}{after / before:>10.2f}")
 
 
@@ -119,7 +145,7 @@ async def run(empty: Outbox, filled: Outbox, events: int) -> None:
         for level in [*(level for level in (10_000, 100_000) if level < events), events]:
             await fill(filled, source, level - waiting)
             waiting = level
-            report(waiting, *await compare(empty, filled, source))
+            report(f"{waiting:,} waiting", *await compare(empty, filled, source))
         usage = await filled.usage()
         print(f"\n{usage.size / 1e6:,.0f} MB in use, {usage.size / waiting:,.0f} bytes an event")
     finally:
@@ -127,11 +153,27 @@ async def run(empty: Outbox, filled: Outbox, events: int) -> None:
         await filled.close()
 
 
-def make(storage: str, folder: Path, name: str) -> Outbox:
+async def run_journal(plain: Outbox, journal: Outbox, states: int) -> None:
+    """Measure and report what a full journal costs, in time of the processor."""
+    source = Source(states)
+    await plain.open()
+    await journal.open()
+    try:
+        for _ in range(JOURNAL // BATCH + ROUNDS):
+            await one_round(journal, source, Stopwatch())
+        watches = await compare(plain, journal, source, time.process_time)
+        report(f"CPU, identities see {states:,} sets of flags", *watches, ("plain", "journal"))
+    finally:
+        await plain.close()
+        await journal.close()
+
+
+def make(storage: str, folder: Path, name: str, journal_entries: int = 0) -> Outbox:
     """A closed outbox with room for all of it."""
     if storage == "memory":
-        return MemoryOutbox(max_bytes=ROOM, dead_letter_share=0.25)
-    return SqliteOutbox(folder / f"{name}.db", max_bytes=ROOM, dead_letter_share=0.25)
+        return MemoryOutbox(max_bytes=ROOM, dead_letter_share=0.25, journal_entries=journal_entries)
+    path = folder / f"{name}.db"
+    return SqliteOutbox(path, max_bytes=ROOM, dead_letter_share=0.25, journal_entries=journal_entries)
 
 
 def main() -> None:
@@ -144,6 +186,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         empty, filled = (make(options.storage, Path(folder), name) for name in ("empty", "filled"))
         asyncio.run(run(empty, filled, options.events))
+        for states in (100, 10 * JOURNAL):
+            plain, journal = (make(options.storage, Path(folder), f"{states}-{most}", most) for most in (0, JOURNAL))
+            asyncio.run(run_journal(plain, journal, states))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,10 @@ class Relay:
 
 
 @contextmanager
-def relay(folder: Path, name: str, upstream: str, heap: str = "", environments: int = 1) -> Iterator[Relay]:
-    """A ready relay; without *heap* it captures nothing."""
+def relay(
+    folder: Path, name: str, upstream: str, heap: str = "", environments: int = 1, apps: int | None = None
+) -> Iterator[Relay]:
+    """A ready relay; without *heap* it captures nothing. Each environment has an app of its own, or one of *apps*."""
     port, admin = free_port(), free_port()
     config = folder / f"{name}.yaml"
     settings = {
@@ -54,7 +56,9 @@ def relay(folder: Path, name: str, upstream: str, heap: str = "", environments: 
         "upstream": {"url": upstream},
         "outbox": {"url": f"sqlite:///{name}.db"},
         "shutdown": {"grace": "0s", "finish": "1s", "drain": "0s"},
-        "environments": [_environment(number, heap) for number in range(environments)] if heap else [],
+        "environments": [
+            _environment(number, number % (apps or environments), heap) for number in range(environments if heap else 0)
+        ],
     }
     config.write_text(yaml.safe_dump(settings))
     with started([sys.executable, "-m", "relay", "run", "-c", str(config)], port) as process:
@@ -63,9 +67,9 @@ def relay(folder: Path, name: str, upstream: str, heap: str = "", environments: 
         yield relay
 
 
-def _environment(number: int, heap: str) -> dict[str, object]:
+def _environment(number: int, app: int, heap: str) -> dict[str, object]:
     return {
         "name": f"environment-{number}",
         "keys": [client_key(number)],
-        "heap": {"app_id": str(1_000_000_000 + number), "url": heap},
+        "heap": {"app_id": str(1_000_000_000 + app), "url": heap},
     }

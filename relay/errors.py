@@ -11,7 +11,8 @@ RelayError
 ├─ HeapUnreachable     try again later
 └─ OutboxError         storage failed; keep proxying, refuse the capture, try again
    ├─ OutboxFull         no room for new events; what is stored stays
-   └─ OutboxInUse        another relay runs on this outbox; do not start
+   ├─ OutboxInUse        another relay runs on this outbox; do not start
+   └─ OutboxOutdated     the file is an older version's; `relay run` migrates it when it starts
 """
 
 
@@ -75,3 +76,7 @@ class OutboxFull(OutboxError):
 
 class OutboxInUse(OutboxError):
     """Another relay process owns this outbox."""
+
+
+class OutboxOutdated(OutboxError):
+    """The file is of an older version of the relay, and not migrated yet."""

@@ -3,13 +3,13 @@
 import re
 import ssl
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 from json import dumps
 
 import aiohttp
 
 from relay import __version__
 from relay.core.batch import BATCH_BYTES, BATCH_EVENTS
+from relay.core.date import read_date
 from relay.core.settle import Answer, Kind
 from relay.errors import HeapUnreachable
 from relay.model import Clock, Lane
@@ -100,6 +100,7 @@ class Heap:
             retry_after=_retry_after(response, self._clock.wall()),
             named=int(named[1]) if named else None,
             path=named[0] if named else "",
+            sent_at=_sent_at(response),
         )
 
 
@@ -122,12 +123,9 @@ def _retry_after(response: aiohttp.ClientResponse, now: float) -> float | None:
     wish = response.headers.get("Retry-After", "").strip()
     if wish.isascii() and wish.isdigit():
         return float(wish)
-    at, sent = _date(wish), _date(response.headers.get("Date", ""))
+    at, sent = read_date(wish), _sent_at(response)
     return None if at is None else max(0.0, at - (now if sent is None else sent))
 
 
-def _date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
+def _sent_at(response: aiohttp.ClientResponse) -> float | None:
+    return read_date(response.headers.get("Date", ""))

@@ -1,8 +1,10 @@
 """The nouns that cross module boundaries: frozen values without behaviour."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
@@ -55,6 +57,26 @@ class Environment:
     lane: Lane
     # The name of the Heap event.
     event: str
+    # From here on its rules; by default they send what Flagsmith's own integration does.
+    # Whether an identity is one that is never sent; None: none is.
+    blocks: Callable[[str], bool] | None = None
+    # The identities whose events are sent, and the features that become properties: a pattern of the whole name;
+    # None: all.
+    identities: re.Pattern[str] | None = None
+    features: re.Pattern[str] | None = None
+    # Whether events of transient identities, and those without a flag, are skipped.
+    skip_transient: bool = False
+    skip_empty: bool = False
+    # The part of the identities whose events are sent.
+    sample: float = 1.0
+    # Properties of each event, acceptable to Heap as they are.
+    extra_properties: Mapping[str, Scalar] = field(default_factory=dict)
+    # Whether "<feature>.variant" is added.
+    variants: bool = False
+    # The key of the hash that Heap gets as the identity; None: it gets the identity itself.
+    hash_key: bytes | None = field(default=None, repr=False)
+    # Whether all is decided, and nothing sent.
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +165,42 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A dead letter as it is stored."""
+
+    # Ascending in the order of storage; never another's while it is stored.
+    number: int
+    letter: DeadLetter
+    # Seconds since 1970.
+    made_at: float
+    # Requests to Heap that carried it.
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """A choice of dead letters; None is any."""
+
+    # The environment's name in the YAML when they were captured.
+    environment: str | None = None
+    # Of their causes.
+    reason: str | None = None
+    # Seconds since 1970: made at or after the one, and before the other.
+    since: float | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How much of an identity was erased."""
+
+    waiting: int
+    dead_letters: int
+    # Entries.
+    journal: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """An event leased from the outbox; ours until the lease ends."""
 
@@ -171,6 +229,53 @@ class Settlement:
     # No attempt was made: due again at.
     release: Mapping[int, float] = field(default_factory=dict)
     dead_letter: Mapping[int, Cause] = field(default_factory=dict)
+    # For the journal, what Heap said last to each that an attempt was made for: "delivered 200", "unreachable".
+    answers: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One evaluation and what was decided about it."""
+
+    identity: str
+    # The environment's name in the YAML.
+    environment: str
+    # Seconds since 1970: when Flagsmith's answer was received.
+    at: float
+    # Of the call, "GET" or "POST".
+    method: str
+    verdict: Verdict
+    # One JSON object: the properties of the event, sent or not; empty where none was made.
+    properties: bytes
+    # The event's idempotency key, empty where no event was made.
+    key: str
+
+
+# Where an evaluation's event is. not_sent: there is none. gone: dropped, superseded or forgotten; neither stored nor
+# delivered.
+Fate = Literal["not_sent", "waiting", "claimed", "delivered", "dead_letter", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What became of one evaluation. Times are seconds since 1970."""
+
+    environment: str
+    at: float
+    method: str
+    verdict: Verdict
+    properties: bytes
+    key: str
+    # Settled requests to Heap that carried the event, before a replay too.
+    attempts: int
+    # What Heap said to the last of them, from a closed set: "delivered 200", "busy 503", "unreachable". Empty for none.
+    answer: str
+    answered_at: float | None
+    place: Fate
+    # When one that waits may be sent.
+    due: float | None
+    # Of a dead letter.
+    cause: Cause | None
 
 
 @dataclass(frozen=True, slots=True)

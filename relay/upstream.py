@@ -94,6 +94,10 @@ class Upstream:
         await self._pooled.close()
         await self._single.close()
 
+    def tls(self) -> ssl.SSLContext | bool:
+        """How Flagsmith's certificate is verified, as asyncio takes it. Raises StartError."""
+        return _tls(self._config)
+
     async def send(self, outgoing: Outgoing, *, fresh: bool = False) -> "UpstreamAnswer":
         """Send once and return when the answer's headers are there; the answer must be closed in the end.
 

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from relay.core.batch import BATCH_BYTES, BATCH_EVENTS
-from relay.core.settle import Answer, Kind
+from relay.core.settle import Kind
 from relay.errors import HeapUnreachable
 from relay.heap import Heap, open_session, read_status
 from relay.model import Clock, Lane
@@ -54,9 +54,18 @@ def test_every_status_has_its_meaning(status: int, kind: Kind) -> None:
 async def test_events_arrive_as_they_were_stored(stand_in: StandInHeap, heap: Heap) -> None:
     answer = await heap.track([BODY, BODY.replace(b"0123", b"4567")])
 
-    assert answer == Answer(Kind.DELIVERED, 200, "{}")
+    assert (answer.kind, answer.status, answer.text) == (Kind.DELIVERED, 200, "{}")
     assert [event["idempotency_key"][:4] for event in stand_in.batches[0]] == ["0123", "4567"]
     assert stand_in.batches[0][0] == json.loads(BODY)
+
+
+@pytest.mark.parametrize(("date", "sent_at"), [("Sun, 06 Nov 1994 08:49:37 GMT", 784111777.0), ("soon", None)])
+async def test_an_answer_tells_when_it_was_sent(
+    stand_in: StandInHeap, heap: Heap, date: str, sent_at: float | None
+) -> None:
+    stand_in.replies.append(Reply(200, headers=(("Date", date),)))
+
+    assert (await heap.track([BODY])).sent_at == sent_at
 
 
 async def test_a_full_request_stays_below_750_000_bytes(stand_in: StandInHeap, heap: Heap) -> None:

@@ -61,6 +61,34 @@ async def test_sighup_has_the_file_looked_at(
         assert relay.lines[-1]["kept"] == 0
 
 
+async def test_status_and_metrics_follow_the_environments(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, http: aiohttp.ClientSession, config: Path
+) -> None:
+    async with relay_process(config) as relay:
+        await relay.wait_for("relay.started")
+        await identify(http, relay.url, "ada")
+        await heap.wait_for_events(1)
+        await until_told(http, f"{relay.admin_url}/metrics", 'relay_delivered_total{environment="tests"} 1.0')
+
+        renamed = {"name": "renamed", "keys": [CLIENT_KEY], "heap": {"app_id": APP_ID, "url": heap.url}}
+        write(config.parent, settings(flagsmith, heap, environments=[renamed]))
+        relay.hang_up()
+
+        await until_told(http, f"{relay.admin_url}/status.txt", "renamed\n  lane    nothing waits")
+        metrics = await until_told(http, f"{relay.admin_url}/metrics", 'relay_delivered_total{environment="renamed"} 0')
+        assert 'environment="tests"' not in metrics
+
+
+async def until_told(http: aiohttp.ClientSession, url: str, words: str) -> str:
+    """What is at *url*, once it says so."""
+    async with asyncio.timeout(10):
+        while True:
+            async with http.get(url) as answer:
+                if words in (told := await answer.text()):
+                    return told
+            await asyncio.sleep(0.05)
+
+
 async def test_the_log_level_changes_while_running(
     flagsmith: StandInFlagsmith, heap: StandInHeap, config: Path
 ) -> None:

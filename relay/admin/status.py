@@ -1,11 +1,10 @@
 """Make the status from a reading: values only, so that any thread can."""
 
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import replace
 
 from relay import __version__
 from relay.admin.figures import Reading
+from relay.core.orphans import orphaned
 from relay.core.status import (
     EnvironmentStatus,
     HourStatus,
@@ -16,7 +15,7 @@ from relay.core.status import (
     sentence,
     totals,
 )
-from relay.model import Book, ConfigState, Lane, Level
+from relay.model import Book, ConfigState
 from relay.sender import LaneState
 
 
@@ -93,12 +92,8 @@ def _outbox(reading: Reading, in_memory: bool) -> OutboxStatus:
 
 
 def _orphans(reading: Reading) -> list[OrphanStatus]:
-    """The lanes in the outbox that no environment names, the fullest first."""
-    named = set(reading.environments.values())
-    levels: Mapping[Lane, list[Level]] = defaultdict(list)
-    for level in reading.levels:
-        if level.lane not in named:
-            levels[level.lane].append(level)
+    """The fullest first."""
+    lanes = orphaned(reading.levels, set(reading.environments.values()))
     orphans = [
         OrphanStatus(
             heap=lane.url,
@@ -106,6 +101,6 @@ def _orphans(reading: Reading) -> list[OrphanStatus]:
             oldest=min(level.oldest for level in here),
             environments=sorted(level.environment for level in here),
         )
-        for lane, here in levels.items()
+        for lane, here in lanes.items()
     ]
     return sorted(orphans, key=lambda orphan: -orphan.events)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from relay.config.addresses import FileName, Host, HttpUrl, Network, OutboxUrl, without_password
 from relay.config.rules import EnvironmentConfig
 from relay.config.section import Section
-from relay.config.values import Boolean, Count, Duration, Part, Period, PeriodOrOff, Port, Size
+from relay.config.values import Boolean, Count, CountOrNone, Duration, Part, Period, PeriodOrOff, Port, Size
 from relay.model import Environment, Lane
 
 # Sections that say how a process is built. All others can change while it runs.
@@ -93,7 +93,7 @@ class OutboxConfig(Section):
     max_bytes: Size = Field(512 * 2**20, description="Full: new events are refused and counted, no old one is lost.")
     max_age: Period = Field(7 * 86400.0, description="Older events are dead-lettered as expired.")
     dead_letters: DeadLettersConfig = DeadLettersConfig()
-    journal: Count = Field(50_000, description="Entries for `relay trace`.")
+    journal: CountOrNone = Field(50_000, description="Latest entries kept for `relay trace`; 0: none.")
     required: Boolean = Field(False, description="true: no start without a working outbox.")
     ephemeral: Boolean = Field(False, description="true where the volume dies with the pod: deliver at shutdown.")
     spool: OutboxUrl | None = Field(None, description="Redis only: where events wait while Redis is away.")
@@ -142,7 +142,8 @@ class Config(Section):
 
     def by_key(self) -> dict[str, Environment]:
         """Flagsmith key → environment."""
-        return {key.get_secret_value(): each.environment() for each in self.environments for key in each.keys}
+        made = [(each.environment(), each.keys) for each in self.environments]
+        return {key.get_secret_value(): environment for environment, keys in made for key in keys}
 
     def lanes(self) -> dict[Lane, float]:
         """Heap app → the part of its limits this process may use."""

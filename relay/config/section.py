@@ -11,13 +11,8 @@ from relay.config.values import refuse
 # Known settings whose work is not done yet, by section. Only their default is accepted: what is written in the file
 # must either work or be refused, never ignored.
 NOT_YET: dict[str, frozenset[str]] = {
-    "OutboxConfig": frozenset({"journal", "spool"}),
-    "Rules": frozenset(
-        {
-            *("send", "heartbeat", "remember", "when_behind", "features", "identities", "sample", "transient", "empty"),
-            *("extra_properties", "variants", "identity", "shadow", "daily_cap"),
-        }
-    ),
+    "OutboxConfig": frozenset({"spool"}),
+    "Rules": frozenset({"send", "heartbeat", "remember", "when_behind", "daily_cap"}),
 }
 
 

@@ -9,7 +9,7 @@ event is tried alone; when there is none left to try, or three are in doubt, the
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -49,6 +49,8 @@ class Answer:
     # Which event of the request the text names, and the whole path to what is wrong with it.
     named: int | None = None
     path: str = ""
+    # When Heap says it answered, in seconds since 1970.
+    sent_at: float | None = None
 
 
 # So many refusals in a row, of different events and with the same text, are no coincidence.
@@ -76,6 +78,11 @@ def pause(failures: int, fraction: float, wish: float | None) -> float:
     return max(own, min(wish or 0.0, LONGEST_WISH))
 
 
+def in_words(answer: Answer) -> str:
+    """*answer* for the journal, without what Heap said: it may echo an identity."""
+    return f"{answer.kind} {answer.status}" if answer.status else answer.kind
+
+
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """An event whose request was refused."""
@@ -100,15 +107,18 @@ class Outcome:
     untouched: Part = ()
 
 
-def settlement(outcome: Outcome, *, now: float, closed: float) -> Settlement:
-    """*outcome* for the outbox at *now*, the lane being closed for so many seconds."""
+def settlement(outcome: Outcome, answers: Mapping[int, str], *, now: float, closed: float) -> Settlement:
+    """*outcome* for the outbox at *now*, the lane being closed for so many seconds; *answers* are the round's."""
     again = now + min(closed, LONGEST_PAUSE)
     retry = {claim.id: again for claim in outcome.retry} | {claim.id: now + PROBE_EVERY for claim in outcome.doubted}
+    ack = frozenset(claim.id for claim in outcome.delivered)
+    dead_letter = {claim.id: cause for claim, cause in outcome.dead}
     return Settlement(
-        ack=frozenset(claim.id for claim in outcome.delivered),
+        ack=ack,
         retry=retry,
         release={claim.id: now for claim in outcome.untouched},
-        dead_letter={claim.id: cause for claim, cause in outcome.dead},
+        dead_letter=dead_letter,
+        answers={number: answers.get(number, "") for number in (*ack, *retry, *dead_letter)},
     )
 
 
@@ -175,6 +185,9 @@ class Round:
     """The requests that one lease leads to; `answered` is told what became of each."""
 
     def __init__(self, record: Record, claims: Sequence[Claim]) -> None:
+        self.claims = tuple(claims)
+        # The last answer to each of them that was in a request, in words.
+        self.answers: dict[int, str] = {}
         self._record = record
         self._parts: deque[Part] = deque(record.sorted(claims))
         self._doubts: dict[int, tuple[Claim, Cause]] = {}
@@ -193,6 +206,7 @@ class Round:
 
     def answered(self, part: Part, answer: Answer) -> Outcome:
         """What *answer* to *part* decides. It changes the record, and what comes next."""
+        self.answers |= dict.fromkeys((claim.id for claim in part), in_words(answer))
         record = self._record
         record.failures = record.failures + 1 if answer.kind in PASSING else 0
         match answer.kind:

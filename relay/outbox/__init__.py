@@ -1,10 +1,25 @@
 """Where events wait until Heap has them: the promises every storage keeps."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from relay.model import Book, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
+from relay.model import (
+    Book,
+    DeadLetter,
+    Event,
+    Forgotten,
+    JournalEntry,
+    Lane,
+    Lease,
+    Level,
+    Ready,
+    Settlement,
+    StoredLetter,
+    Trace,
+    Usage,
+    Which,
+)
 
 # (environment, "skipped" | "refused", reason) → how many, since they were last handed over.
 Tally = Mapping[tuple[str, str, str], int]
@@ -27,12 +42,21 @@ class Outbox(Protocol):
     async def close(self) -> None:
         """Let go of everything; what was put stays. Never raises."""
 
-    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
         """Return once all of it would survive a crash; all or nothing.
 
         Adds to the books: captured by the sum of the three, and each of the tally's counts. An event whose key
         is stored already (waiting or dead) is left as it is and not counted again. New events are due since they
         were captured. Raises OutboxFull where events do not fit (a tally alone always does).
+
+        *journal* is noted as far as the storage keeps one: the oldest entries go. An entry with a key is noted
+        together with its event or dead letter of the same call, and not where that key was stored already.
         """
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
@@ -56,7 +80,7 @@ class Outbox(Protocol):
 
         Claims it does not name stay leased. Whatever somebody else claimed meanwhile is theirs, and is left
         alone. Dead letters past their share of the storage push out the oldest ones, counted as dropped
-        ("dead_letters_full").
+        ("dead_letters_full"). The journal learns of each attempt, and of the answer as of *now*.
         """
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
@@ -64,6 +88,41 @@ class Outbox(Protocol):
 
         Drop dead letters made before *forget_before* ("dead_letter_expired"). Works in slices, each of them all
         or nothing, so that others get their turn. Returns how many expired, by environment.
+        """
+
+    # What an operator asks for. Each works in slices, all or nothing each, so that others get their turn; what stops it
+    # halfway leaves the rest for the next call. Guests may call them while the relay runs.
+
+    async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:
+        """At most *limit* of the chosen dead letters whose numbers are higher than *after*, ascending."""
+
+    async def count_dead_letters(self, which: Which) -> int:
+        """How many dead letters are chosen."""
+
+    async def replay(self, numbers: Iterable[int], *, now: float) -> int:
+        """Let dead letters wait again, due at *now*; return how many do.
+
+        Key, time stamp and body stay as they are; attempts are counted anew, and age counts from *now*. Left alone is
+        what is stored no more, and what could never be sent ("identity_too_long", "identity_unacceptable",
+        "event_too_large"). They go to the lane they were captured for. A sender in another process sees them with its
+        next `peek`.
+        """
+
+    async def drop(self, numbers: Iterable[int]) -> int:
+        """Drop dead letters ("operator"); return how many were there."""
+
+    async def move(self, lane: Lane, to: Lane, *, now: float) -> int:
+        """Let what waits in *lane*, and is not leased at *now*, wait in the lane *to*; return how many do."""
+
+    async def drop_lane(self, lane: Lane, *, now: float) -> int:
+        """Drop what waits in *lane* and is not leased at *now* ("orphaned"); return how many that were."""
+
+    async def forget(self, identity: str) -> Forgotten:
+        """Erase *identity*: what waits, leased or not, and dead letters ("forgotten"); and its journal.
+
+        A request in flight may still reach Heap; its settlement finds the event gone. What is captured during the
+        call may stay. Nothing of it is left in the storage's files, unless somebody reads in them just then: in that
+        case it is overwritten in the course of time. Looks through all that is stored.
         """
 
     async def levels(self) -> list[Level]:
@@ -74,6 +133,9 @@ class Outbox(Protocol):
 
     async def books(self) -> dict[str, Book]:
         """The totals by environment name."""
+
+    async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
+        """What the journal knows of *identity*, newest first; reads all of it where there is less than *limit*."""
 
     async def usage(self) -> Usage:
         """The storage in use against `max_bytes`."""

@@ -1,11 +1,16 @@
-"""What every storage counts alike: the books, and how much a claim takes."""
+"""What every storage counts alike: the books, how much a claim takes, and what the journal knows things by."""
 
-from collections.abc import Callable, Iterable
+import hmac
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from relay.model import Book
+from relay.model import Book, Fate
+from relay.outbox import AHEAD_SECONDS
 
 T = TypeVar("T")
+
+# What one transaction of a longer work does; tens of milliseconds, so that others get their turn.
+SLICE = 500
 
 # One total of the books: (environment, book, reason); what is counted without a reason has an empty one.
 Total = tuple[str, str, str]
@@ -51,3 +56,39 @@ def take(entries: Iterable[T], size_of: Callable[[T], int], *, limit: int, max_b
             break
         taken.append(entry)
     return taken
+
+
+def slices(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """*numbers*, each once and ascending, a slice at a time."""
+    ordered = sorted(set(numbers))
+    return (ordered[start : start + SLICE] for start in range(0, len(ordered), SLICE))
+
+
+def is_leased(token: str | None, due: float, now: float) -> bool:
+    """Whether a claim under *token* still holds; a lease is over once it is due."""
+    return token is not None and now < due <= now + AHEAD_SECONDS
+
+
+# The part of the storage that the journal may take, whatever its number of entries: events need the rest.
+JOURNAL_SHARE = 1 / 8
+
+
+def fingerprint(key: bytes, data: bytes) -> int:
+    """What the journal knows *data* by: 64 bits of an HMAC, which without the *key* tell nobody's name."""
+    return int.from_bytes(hmac.digest(key, data, "sha256")[:8], signed=True)
+
+
+def identity_fingerprint(key: bytes, identity: str) -> int:
+    """What the journal knows an identity by; any text has one."""
+    return fingerprint(key, identity.encode(errors="surrogatepass"))
+
+
+def fate(key: str, *, leased: bool | None, dead: bool, delivered: bool) -> Fate:
+    """Where the event with *key* is; *leased* is None for one that does not wait."""
+    if not key:
+        return "not_sent"
+    if leased is not None:
+        return "claimed" if leased else "waiting"
+    if dead:
+        return "dead_letter"
+    return "delivered" if delivered else "gone"

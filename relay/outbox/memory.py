@@ -2,69 +2,49 @@
 
 import asyncio
 import secrets
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice, takewhile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 
+from relay.core.translate import OBSTACLES
 from relay.errors import OutboxFull
-from relay.model import Book, Cause, Claim, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
+from relay.model import (
+    Book,
+    Cause,
+    Claim,
+    DeadLetter,
+    Event,
+    Forgotten,
+    JournalEntry,
+    Lane,
+    Lease,
+    Level,
+    Ready,
+    Settlement,
+    StoredLetter,
+    Trace,
+    Usage,
+    Which,
+)
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.bookkeeping import Total, compile_books, take
-from relay.outbox.order import Order
+from relay.outbox.bookkeeping import JOURNAL_SHARE, SLICE, compile_books, fate, slices, take
+from relay.outbox.memory_journal import MemoryJournal, Noted
+from relay.outbox.memory_tables import Dead, Tables, Waiting, size_of
 
-# What an event takes beside its own texts: objects, tables and their entries, measured.
-EVENT_BYTES = 650
-# What a sweep does before others get their turn.
-SLICE = 500
 EXPIRED = Cause("expired")
-
-
-@dataclass(slots=True)
-class _Waiting:
-    number: int
-    event: Event
-    # Seconds since 1970, like *due*: when it was captured, or replayed.
-    since: float
-    due: float
-    attempts: int = 0
-    token: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Dead:
-    letter: DeadLetter
-    made_at: float
-
-
-@dataclass(slots=True)
-class _Level:
-    """The waiting events of one lane and environment."""
-
-    by_age: Order = field(default_factory=Order)
-    events: int = 0
-    size: int = 0
 
 
 class MemoryOutbox:
     """The twin of `SqliteOutbox`: passes the same tests, and survives nothing."""
 
-    def __init__(self, *, max_bytes: int, dead_letter_share: float) -> None:
+    def __init__(self, *, max_bytes: int, dead_letter_share: float, journal_entries: int = 0) -> None:
         self._max_bytes = max_bytes
         self._dead_letter_bytes = int(max_bytes * dead_letter_share)
+        self._journal = MemoryJournal(entries=journal_entries, max_bytes=int(max_bytes * JOURNAL_SHARE))
+        self._tables = Tables()
         self._installation = secrets.token_hex(16)
-        self._number = 0
-        self._keys: set[str] = set()
-        self._waiting: dict[int, _Waiting] = {}
-        self._by_due: defaultdict[Lane, Order] = defaultdict(Order)
-        self._levels: defaultdict[tuple[Lane, str], _Level] = defaultdict(_Level)
-        self._leases: defaultdict[str, set[int]] = defaultdict(set)
-        self._dead: dict[int, _Dead] = {}
-        self._dead_by_time = Order()
-        self._totals: Counter[Total] = Counter()
-        self._size = 0
-        self._dead_size = 0
         self._arrivals = Arrivals()
 
     async def open(self) -> None:
@@ -75,53 +55,58 @@ class MemoryOutbox:
 
     # Putting.
 
-    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
         """Return at once: nothing survives a crash."""
-        if events or dead_letters:
-            self._require_room(sum(map(_size, chain(events, (letter.event for letter in dead_letters)))))
-        for event in events:
-            self._put_event(event)
-        for letter in dead_letters:
-            self._put_dead_letter(letter)
-        self._trim_dead_letters()
+        if events or dead_letters or journal:
+            put = chain(events, (letter.event for letter in dead_letters))
+            self._require_room(sum(map(size_of, put)) + self._journal.weigh(journal))
+            numbers = {**self._put_events(events), **self._put_dead_letters(dead_letters)}
+            self._note(journal, numbers)
+            self._tables.trim_dead_letters(self._dead_letter_bytes)
         for (environment, book, reason), count in tally.items():
-            self._post(environment, "captured", count)
-            self._post(environment, book, count, reason)
+            self._tables.post(environment, "captured", count)
+            self._tables.post(environment, book, count, reason)
         self._arrivals.announce(events)
 
     def _require_room(self, needed: int) -> None:
-        if self._size + needed > self._max_bytes:
+        used = self._tables.size + self._journal.size
+        if used + needed > self._max_bytes:
             raise OutboxFull(
-                f"the outbox in memory is full: {self._size:,} of {self._max_bytes:,} bytes are in use,"
+                f"the outbox in memory is full: {used:,} of {self._max_bytes:,} bytes are in use,"
                 f" and {needed:,} more do not fit"
             )
 
-    def _put_event(self, event: Event) -> None:
-        if self._store(event):
-            self._start_waiting(self._number, event, event.captured_at)
+    def _put_events(self, events: Sequence[Event]) -> dict[str, int]:
+        """Store them; return the numbers of those that are new, by their keys."""
+        numbers: dict[str, int] = {}
+        for event in events:
+            if number := self._tables.store(event):
+                self._tables.start_waiting(Waiting(number, event, since=event.captured_at, due=event.captured_at))
+                numbers[event.key] = number
+        return numbers
 
-    def _start_waiting(self, number: int, event: Event, since: float) -> None:
-        self._waiting[number] = _Waiting(number, event, since, due=since)
-        self._by_due[event.lane].add(since, number)
-        level = self._levels[event.lane, event.environment]
-        level.by_age.add(since, number)
-        level.events += 1
-        level.size += len(event.body)
-        self._post(event.environment, "waiting", 1)
+    def _put_dead_letters(self, letters: Sequence[DeadLetter]) -> dict[str, int]:
+        numbers: dict[str, int] = {}
+        for letter in letters:
+            if number := self._tables.store(letter.event):
+                self._tables.bury(number, letter, letter.event.captured_at)
+                numbers[letter.event.key] = number
+        return numbers
 
-    def _put_dead_letter(self, letter: DeadLetter) -> None:
-        if self._store(letter.event):
-            self._bury(self._number, letter, letter.event.captured_at)
-
-    def _store(self, event: Event) -> bool:
-        """Give *event* a number, unless its key has one."""
-        if event.key in self._keys:
-            return False
-        self._number += 1
-        self._keys.add(event.key)
-        self._size += _size(event)
-        self._post(event.environment, "captured", 1)
-        return True
+    def _note(self, journal: Sequence[JournalEntry], numbers: dict[str, int]) -> None:
+        """Note the entries of new events, and those without one."""
+        noted: dict[int, JournalEntry] = {}
+        for entry in journal:
+            if number := numbers.pop(entry.key, None) if entry.key else self._tables.next_number():
+                noted[number] = entry
+        for number, entry in sorted(noted.items()):
+            self._journal.add(number, entry)
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Wait for this process's own puts; there are no others."""
@@ -132,7 +117,8 @@ class MemoryOutbox:
     async def peek(self, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
         """Look without a lease."""
         ready = self._take(lane, limit, max_bytes, now)
-        next_due = next((due for due, _ in self._by_due[lane].after(now) if due <= now + AHEAD_SECONDS), None)
+        later = self._tables.by_due[lane].after(now)
+        next_due = next((due for due, _ in later if due <= now + AHEAD_SECONDS), None)
         size = sum(len(waiting.event.body) for waiting in ready)
         return Ready(len(ready), size, min((waiting.since for waiting in ready), default=None), next_due)
 
@@ -141,146 +127,148 @@ class MemoryOutbox:
         token = secrets.token_hex(8)
         taken = self._take(lane, limit, max_bytes, now)
         for waiting in taken:
-            self._hold(waiting, now + lease, token)
+            self._tables.hold(waiting, now + lease, token)
         return Lease(token, tuple(Claim(waiting.number, waiting.event, waiting.attempts) for waiting in taken))
 
-    def _take(self, lane: Lane, limit: int, max_bytes: int, now: float) -> list[_Waiting]:
-        queue = self._by_due[lane]
-        due = chain(queue.up_to(now), queue.after(now + AHEAD_SECONDS))
-        waiting = (self._waiting[number] for _, number in due)
+    def _take(self, lane: Lane, limit: int, max_bytes: int, now: float) -> list[Waiting]:
+        order = self._tables.by_due[lane]
+        due = chain(order.up_to(now), order.after(now + AHEAD_SECONDS))
+        waiting = (self._tables.waiting[number] for _, number in due)
         return take(waiting, lambda one: len(one.event.body), limit=limit, max_bytes=max_bytes)
-
-    def _hold(self, waiting: _Waiting, due: float, token: str | None) -> None:
-        """Make it due at another time, held by *token* or by nobody."""
-        self._move(waiting, due)
-        self._let_go(waiting)
-        waiting.token = token
-        if token is not None:
-            self._leases[token].add(waiting.number)
-
-    def _move(self, waiting: _Waiting, due: float) -> None:
-        queue = self._by_due[waiting.event.lane]
-        queue.remove(waiting.due, waiting.number)
-        waiting.due = due
-        queue.add(due, waiting.number)
-
-    def _let_go(self, waiting: _Waiting) -> None:
-        if waiting.token is None:
-            return
-        held = self._leases[waiting.token]
-        held.discard(waiting.number)
-        if not held:
-            del self._leases[waiting.token]
 
     async def renew(self, token: str, *, until: float) -> int:
         """Move the end of the lease."""
-        held = self._held(token)
+        held = self._tables.held(token)
         for waiting in held.values():
-            self._move(waiting, until)
+            self._tables.put_off(waiting, until)
         return len(held)
-
-    def _held(self, token: str) -> dict[int, _Waiting]:
-        return {number: self._waiting[number] for number in self._leases.get(token, ())}
 
     # Settling.
 
     async def settle(self, token: str, settlement: Settlement, *, now: float) -> frozenset[int]:
         """Settle what the token still holds."""
-        held = self._held(token)
+        tables, held = self._tables, self._tables.held(token)
         acked = {number: held.pop(number) for number in held.keys() & settlement.ack}
         died = {number: held.pop(number) for number in held.keys() & settlement.dead_letter.keys()}
-        self._acknowledge(acked)
-        self._dead_letter(died, settlement.dead_letter, now)
         retried = {number: held.pop(number) for number in held.keys() & settlement.retry.keys()}
         released = {number: held.pop(number) for number in held.keys() & settlement.release.keys()}
+        for waiting in acked.values():
+            tables.stop_waiting(waiting)
+            tables.delete(waiting.event)
+            tables.post(waiting.event.environment, "delivered", 1)
+        tables.dead_letter(died, settlement.dead_letter, now, attempts=1)
+        tables.trim_dead_letters(self._dead_letter_bytes)
         for number, waiting in retried.items():
             waiting.attempts += 1
-            self._hold(waiting, settlement.retry[number], None)
+            tables.hold(waiting, settlement.retry[number], None)
         for number, waiting in released.items():
-            self._hold(waiting, settlement.release[number], None)
+            tables.hold(waiting, settlement.release[number], None)
+        self._journal.note_answers(acked, settlement.answers, now, delivered=True)
+        self._journal.note_answers(chain(died, retried), settlement.answers, now, delivered=False)
         return frozenset(chain(acked, died, retried, released))
-
-    def _acknowledge(self, acked: Mapping[int, _Waiting]) -> None:
-        for waiting in acked.values():
-            self._stop_waiting(waiting)
-            self._delete(waiting.event)
-            self._post(waiting.event.environment, "delivered", 1)
-
-    def _dead_letter(self, died: Mapping[int, _Waiting], causes: Mapping[int, Cause], now: float) -> None:
-        for number, waiting in died.items():
-            self._stop_waiting(waiting)
-            self._bury(number, DeadLetter(waiting.event, causes[number]), now)
-        self._trim_dead_letters()
-
-    def _stop_waiting(self, waiting: _Waiting) -> None:
-        event = waiting.event
-        self._let_go(waiting)
-        del self._waiting[waiting.number]
-        self._by_due[event.lane].remove(waiting.due, waiting.number)
-        level = self._levels[event.lane, event.environment]
-        level.by_age.remove(waiting.since, waiting.number)
-        level.events -= 1
-        level.size -= len(event.body)
-        self._post(event.environment, "waiting", -1)
-
-    def _delete(self, event: Event) -> None:
-        self._keys.remove(event.key)
-        self._size -= _size(event)
-
-    # Dead letters.
-
-    def _bury(self, number: int, letter: DeadLetter, made_at: float) -> None:
-        self._dead[number] = _Dead(letter, made_at)
-        self._dead_by_time.add(made_at, number)
-        self._dead_size += _size(letter.event)
-        self._post(letter.event.environment, "dead_letters", 1, letter.cause.reason)
-
-    def _trim_dead_letters(self) -> None:
-        while self._dead_size > self._dead_letter_bytes:
-            _, oldest = next(iter(self._dead_by_time))
-            self._drop(oldest, "dead_letters_full")
-
-    def _drop(self, number: int, reason: str) -> None:
-        dead = self._dead.pop(number)
-        event = dead.letter.event
-        self._dead_by_time.remove(dead.made_at, number)
-        self._dead_size -= _size(event)
-        self._delete(event)
-        self._post(event.environment, "dead_letters", -1, dead.letter.cause.reason)
-        self._post(event.environment, "dropped", 1, reason)
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else is ready goes in between."""
         total: Counter[str] = Counter()
-        while old := list(islice(self._old(expired_before, now), SLICE)):
+        while old := list(islice(self._tables.old(expired_before, now), SLICE)):
             died = {waiting.number: waiting for waiting in old}
-            self._dead_letter(died, dict.fromkeys(died, EXPIRED), now)
+            self._tables.dead_letter(died, dict.fromkeys(died, EXPIRED), now, attempts=0)
+            self._tables.trim_dead_letters(self._dead_letter_bytes)
             total.update(waiting.event.environment for waiting in old)
             await asyncio.sleep(0)
-        while forgotten := list(islice(self._made_before(forget_before), SLICE)):
+        while forgotten := list(islice(self._tables.made_before(forget_before), SLICE)):
             for number in forgotten:
-                self._drop(number, "dead_letter_expired")
+                self._tables.drop_dead_letter(number, "dead_letter_expired")
             await asyncio.sleep(0)
         return total
 
-    def _old(self, moment: float, now: float) -> Iterator[_Waiting]:
-        for level in self._levels.values():
-            for _, number in takewhile(lambda entry: entry[0] < moment, level.by_age):
-                if not _is_leased(self._waiting[number], now):
-                    yield self._waiting[number]
+    # Operating.
 
-    def _made_before(self, moment: float) -> Iterator[int]:
-        return (number for _, number in takewhile(lambda entry: entry[0] < moment, self._dead_by_time))
+    async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:
+        """Sort them by their numbers."""
+        chosen = sorted(number for number, _ in self._chosen(which) if number > after)[:limit]
+        dead = self._tables.dead
+        return [StoredLetter(one, dead[one].letter, dead[one].made_at, dead[one].attempts) for one in chosen]
+
+    async def count_dead_letters(self, which: Which) -> int:
+        """Look through them."""
+        return sum(1 for _ in self._chosen(which))
+
+    def _chosen(self, which: Which) -> Iterator[tuple[int, Dead]]:
+        for number, dead in self._tables.dead.items():
+            if (
+                which.environment in {None, dead.letter.event.environment}
+                and which.reason in {None, dead.letter.cause.reason}
+                and (which.since is None or which.since <= dead.made_at)
+                and (which.until is None or dead.made_at < which.until)
+            ):
+                yield number, dead
+
+    async def replay(self, numbers: Iterable[int], *, now: float) -> int:
+        """Replay slice by slice; senders of this process need no announcement to look again soon."""
+        replayed = 0
+        for some in slices(numbers):
+            for number in some:
+                dead = self._tables.dead.get(number)
+                if dead and dead.letter.cause.reason not in OBSTACLES:
+                    event = self._tables.take_dead_letter(number)
+                    self._tables.start_waiting(Waiting(number, event, since=now, due=now))
+                    replayed += 1
+            await asyncio.sleep(0)
+        return replayed
+
+    async def drop(self, numbers: Iterable[int]) -> int:
+        """Drop slice by slice."""
+        dropped = 0
+        for some in slices(numbers):
+            dropped += self._drop(some, "operator")
+            await asyncio.sleep(0)
+        return dropped
+
+    def _drop(self, numbers: Iterable[int], reason: str) -> int:
+        there = [number for number in numbers if number in self._tables.dead]
+        for number in there:
+            self._tables.drop_dead_letter(number, reason)
+        return len(there)
+
+    async def move(self, lane: Lane, to: Lane, *, now: float) -> int:
+        """Move slice by slice."""
+        moved = 0
+        while lane != to and (some := self._unclaimed(lane, now)):
+            for waiting in some:
+                self._tables.stop_waiting(waiting)
+                self._tables.start_waiting(replace(waiting, event=replace(waiting.event, lane=to)))
+            moved += len(some)
+            await asyncio.sleep(0)
+        return moved
+
+    async def drop_lane(self, lane: Lane, *, now: float) -> int:
+        """Drop slice by slice."""
+        dropped = 0
+        while some := self._unclaimed(lane, now):
+            for waiting in some:
+                self._tables.drop_waiting(waiting, "orphaned")
+            dropped += len(some)
+            await asyncio.sleep(0)
+        return dropped
+
+    def _unclaimed(self, lane: Lane, now: float) -> list[Waiting]:
+        waiting = (self._tables.waiting[number] for _, number in self._tables.by_due[lane])
+        return list(islice((one for one in waiting if not one.is_leased(now)), SLICE))
+
+    async def forget(self, identity: str) -> Forgotten:
+        """Look through all of it at once."""
+        waiting = [one for one in self._tables.waiting.values() if one.event.identity == identity]
+        dead = [number for number, one in self._tables.dead.items() if one.letter.event.identity == identity]
+        for one in waiting:
+            self._tables.drop_waiting(one, "forgotten")
+        return Forgotten(len(waiting), self._drop(dead, "forgotten"), self._journal.forget(identity))
 
     # Reading.
 
     async def levels(self) -> list[Level]:
         """Read the counts that are kept, and the first of each by age."""
-        return [
-            Level(lane, environment, level.events, level.size, oldest=next(since for since, _ in level.by_age))
-            for (lane, environment), level in self._levels.items()
-            if level.events
-        ]
+        return self._tables.levels()
 
     async def installation(self) -> str:
         """Another one for each process."""
@@ -288,19 +276,31 @@ class MemoryOutbox:
 
     async def books(self) -> dict[str, Book]:
         """Read the totals."""
-        return compile_books(self._totals.items())
+        return compile_books(self._tables.totals.items())
+
+    async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
+        """Read what is noted, and look where its events are."""
+        return [self._trace(noted, now) for noted in islice(self._journal.trace(identity), limit)]
+
+    def _trace(self, noted: Noted, now: float) -> Trace:
+        entry = noted.entry
+        waiting, dead = self._tables.waiting.get(noted.number), self._tables.dead.get(noted.number)
+        leased = None if waiting is None else waiting.is_leased(now)
+        return Trace(
+            environment=entry.environment,
+            at=entry.at,
+            method=entry.method,
+            verdict=entry.verdict,
+            properties=entry.properties,
+            key=entry.key,
+            attempts=noted.attempts,
+            answer=noted.answer,
+            answered_at=noted.answered_at,
+            place=fate(entry.key, leased=leased, dead=dead is not None, delivered=noted.delivered),
+            due=waiting.due if waiting and not leased else None,
+            cause=dead.letter.cause if dead else None,
+        )
 
     async def usage(self) -> Usage:
         """Add up texts and a measured surcharge for each event."""
-        return Usage(self._size, self._max_bytes)
-
-    def _post(self, environment: str, book: str, count: int, reason: str = "") -> None:
-        self._totals[environment, book, reason] += count
-
-
-def _size(event: Event) -> int:
-    return len(event.body) + len(event.identity) + len(event.key) + EVENT_BYTES
-
-
-def _is_leased(waiting: _Waiting, now: float) -> bool:
-    return waiting.token is not None and now < waiting.due <= now + AHEAD_SECONDS
+        return Usage(self._tables.size + self._journal.size, self._max_bytes)

@@ -4,7 +4,7 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 
-from relay.errors import OutboxError
+from relay.errors import OutboxError, OutboxOutdated
 
 # "FHob" in the file's header: nobody else's database is ever written to (sqlite.org/fileformat.html#application_id).
 APPLICATION_ID = 0x46486F62
@@ -98,10 +98,40 @@ MIGRATIONS: tuple[str, ...] = (
     DROP INDEX waiting_by_age;
     CREATE INDEX waiting_by_age ON waiting (lane, environment, since);
 
-    -- Dead letters are counted by reason.
+    -- Dead letters know how often they were tried, and are counted by reason.
+    ALTER TABLE dead_letters ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
     DELETE FROM books WHERE book = 'dead_letters';
     INSERT INTO books SELECT environment, 'dead_letters', reason, count(*) FROM dead_letters
         GROUP BY environment, reason;
+
+    -- What was decided for whom, oldest first. An entry has its event's number, or one of its own.
+    CREATE TABLE journal (
+        id INTEGER PRIMARY KEY,
+        who INTEGER NOT NULL, -- a fingerprint; without an index, as that would cost more than all else here
+        environment TEXT NOT NULL,
+        at REAL NOT NULL,
+        method TEXT NOT NULL,
+        send INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        answer TEXT NOT NULL DEFAULT '',
+        answered_at REAL,
+        delivered INTEGER NOT NULL DEFAULT 0
+    );
+
+    -- The properties in it, each once however many entries have them. The text is apart from what changes.
+    CREATE TABLE states (
+        id INTEGER PRIMARY KEY,
+        fingerprint INTEGER NOT NULL UNIQUE,
+        entries INTEGER NOT NULL
+    );
+    CREATE TABLE properties (
+        id INTEGER PRIMARY KEY,
+        text BLOB NOT NULL
+    );
+    INSERT INTO meta VALUES ('journal_entries', 0), ('journal_bytes', 0);
     """,
 )
 
@@ -147,10 +177,10 @@ def require_not_newer(database: sqlite3.Connection, migrations: Sequence[str] = 
 
 
 def require_current(database: sqlite3.Connection) -> None:
-    """Raise OutboxError for a file that a guest cannot work on."""
+    """Raise OutboxError for a file that a guest cannot work on, OutboxOutdated for one that waits for its migration."""
     require_not_newer(database)
     if recognise(database) < len(MIGRATIONS):
-        raise OutboxError("is not of this version yet; `relay run` makes it so when it starts")
+        raise OutboxOutdated("is not of this version yet; `relay run` makes it so when it starts")
 
 
 def _name_installation(database: sqlite3.Connection) -> None:

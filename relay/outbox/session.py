@@ -71,6 +71,10 @@ class Session:
         """What *work* returns, once it is committed. Raises OutboxError; then nothing has changed."""
         return await self._submit(lambda: self._run(work, transaction))
 
+    async def empty_log(self) -> None:
+        """Copy SQLite's log into the file and cut it, unless somebody else keeps reading from it."""
+        await self._submit(self._empty_log)
+
     async def close(self) -> None:
         """Close the connection and end the thread, after the work that waits for it. Never raises."""
         if not self._closed:
@@ -102,6 +106,12 @@ class Session:
             self._undone()
             raise
         return result
+
+    def _empty_log(self) -> None:
+        try:
+            self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except (sqlite3.Error, OSError) as failure:
+            raise explain(self._path, failure) from failure
 
     def _undone(self) -> bool:
         """Roll back; False where even that failed."""

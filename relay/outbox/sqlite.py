@@ -1,32 +1,70 @@
 """The outbox in one SQLite file: a thread that writes, a thread that reads, so that status never waits for a commit."""
 
+import asyncio
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from relay.model import Book, DeadLetter, Event, Lane, Lease, Level, Ready, Settlement, Usage
-from relay.outbox import Tally, statements, tables
+from relay.model import (
+    Book,
+    DeadLetter,
+    Event,
+    Forgotten,
+    JournalEntry,
+    Lane,
+    Lease,
+    Level,
+    Ready,
+    Settlement,
+    StoredLetter,
+    Trace,
+    Usage,
+    Which,
+)
+from relay.outbox import Tally, operate, statements, tables
 from relay.outbox.arrivals import Arrivals
+from relay.outbox.bookkeeping import JOURNAL_SHARE, SLICE, slices
 from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
+from relay.outbox.journal import forget_entries, trace
 from relay.outbox.owner import OwnerLock
-from relay.outbox.session import Session, Transaction
+from relay.outbox.session import Session, Transaction, Work
+from relay.outbox.statements import Bounds
+
+T = TypeVar("T")
+
+# Between two slices of an operator's work. Who waits for the file asks every 1 to 15 ms in the time that a slice takes.
+REST_SECONDS = 0.02
 
 
 class SqliteOutbox:
     """Keeps the promises of `Outbox` across crashes and power cuts.
 
-    *dead_letter_share* is the part of *max_bytes* that dead letters may take. A *guest* works on a file beside the
-    relay that owns it, in the same short transactions; it makes or migrates none.
+    *dead_letter_share* is the part of *max_bytes* that dead letters may take, and *journal_entries* how many the
+    journal may have. A *guest* works on a file beside the relay that owns it, in the same short transactions; it makes
+    or migrates none.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, dead_letter_share: float, guest: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        dead_letter_share: float,
+        journal_entries: int = 0,
+        guest: bool = False,
+    ) -> None:
         path = Path(os.path.realpath(path))  # one file has one lock, whatever names lead to it
         self._path = path
-        self._max_bytes = max_bytes
-        self._dead_letter_bytes = int(max_bytes * dead_letter_share)
+        self._bounds = Bounds(
+            max_bytes=max_bytes,
+            dead_letter_bytes=int(max_bytes * dead_letter_share),
+            journal_entries=journal_entries,
+            journal_bytes=int(max_bytes * JOURNAL_SHARE),
+        )
         self._lock = OwnerLock(Path(f"{path}.lock"))
         self._writer = Session("outbox.writer", path, partial(open_as_guest, path) if guest else self._own)
         follow = partial(open_as_guest, path, read_only=True)
@@ -43,24 +81,21 @@ class SqliteOutbox:
         await self._writer.close()  # the last connection: it copies SQLite's log into the file
         self._lock.release()
 
-    async def put(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally) -> None:
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
         """Return once the commit was flushed to the disk."""
-        work = partial(self._put, events=events, dead_letters=dead_letters, tally=tally)
+
+        def work(database: sqlite3.Connection) -> None:
+            free = free_bytes(self._path)
+            statements.put(database, events, dead_letters, tally, journal, bounds=self._bounds, disk_bytes=free)
+
         await self._writer.run(work, Transaction.DURABLE)
         self._arrivals.announce(events)
-
-    def _put(
-        self, database: sqlite3.Connection, events: Sequence[Event], dead_letters: Sequence[DeadLetter], tally: Tally
-    ) -> None:
-        statements.put(
-            database,
-            events,
-            dead_letters,
-            tally,
-            max_bytes=self._max_bytes,
-            dead_letter_bytes=self._dead_letter_bytes,
-            disk_bytes=free_bytes(self._path),
-        )
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Wait for this process's own puts; what guests put is noticed by `peek`."""
@@ -87,19 +122,76 @@ class SqliteOutbox:
             token=token,
             settlement=settlement,
             now=now,
-            dead_letter_bytes=self._dead_letter_bytes,
+            dead_letter_bytes=self._bounds.dead_letter_bytes,
         )
         return await self._writer.run(work, Transaction.DURABLE)
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else waits for the writer goes in between."""
-        expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=self._dead_letter_bytes)
+        most = self._bounds.dead_letter_bytes
+        expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=most)
         total: Counter[str] = Counter()
         while expired := await self._writer.run(expire, Transaction.DURABLE):
             total += expired
         while await self._writer.run(partial(statements.forget, before=forget_before), Transaction.DURABLE):
             pass
         return total
+
+    async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:
+        """Read them by their numbers."""
+        work = partial(operate.dead_letters, which=which, after=after, limit=limit)
+        return await self._reader.run(work, Transaction.READ)
+
+    async def count_dead_letters(self, which: Which) -> int:
+        """Look through them."""
+        return await self._reader.run(partial(operate.count_dead_letters, which=which), Transaction.READ)
+
+    async def replay(self, numbers: Iterable[int], *, now: float) -> int:
+        """Replay slice by slice."""
+        return sum([await self._slice(partial(operate.replay, numbers=some, now=now)) for some in slices(numbers)])
+
+    async def drop(self, numbers: Iterable[int]) -> int:
+        """Drop slice by slice."""
+        return sum(
+            [await self._slice(partial(operate.drop, numbers=some, reason="operator")) for some in slices(numbers)]
+        )
+
+    async def move(self, lane: Lane, to: Lane, *, now: float) -> int:
+        """Move slice by slice."""
+        return await self._until_done(partial(operate.move, lane=lane, to=to, now=now))
+
+    async def drop_lane(self, lane: Lane, *, now: float) -> int:
+        """Drop slice by slice."""
+        return await self._until_done(partial(operate.drop_lane, lane=lane, now=now))
+
+    async def forget(self, identity: str) -> Forgotten:
+        """Look through all events in a reader, and drop what was found; what is deleted is overwritten as well."""
+        name = identity.encode(errors="surrogatepass")
+        waiting = dead_letters = 0
+        after: int | None = 0
+        while after is not None:
+            found, after = await self._reader.run(partial(operate.find, identity=name, after=after), Transaction.READ)
+            for some in slices(found):
+                forgotten = await self._slice(partial(operate.forget, identity=name, numbers=some))
+                waiting, dead_letters = waiting + forgotten[0], dead_letters + forgotten[1]
+        journal = await self._until_done(partial(forget_entries, identity=identity))
+        await self._writer.empty_log()
+        return Forgotten(waiting, dead_letters, journal)
+
+    async def _until_done(self, work: Work[int]) -> int:
+        """Do slice after slice, until one is not full; return the sum of them."""
+        total = 0
+        while done := await self._slice(work):
+            total += done
+            if done < SLICE:
+                break
+        return total
+
+    async def _slice(self, work: Work[T]) -> T:
+        """Do one slice of a longer work, and rest: SQLite lets in who asks just then, not who has waited longest."""
+        result = await self._writer.run(work, Transaction.DURABLE)
+        await asyncio.sleep(REST_SECONDS)
+        return result
 
     async def levels(self) -> list[Level]:
         """Read the counts that are kept, and the first of each by age."""
@@ -113,9 +205,13 @@ class SqliteOutbox:
         """Read the totals."""
         return await self._reader.run(tables.books, Transaction.READ)
 
+    async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
+        """Look the journal through from its end."""
+        return await self._reader.run(partial(trace, identity=identity, limit=limit, now=now), Transaction.READ)
+
     async def usage(self) -> Usage:
         """Measure the pages in use."""
-        return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._max_bytes)
+        return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._bounds.max_bytes)
 
     def _own(self) -> sqlite3.Connection:
         find_file(self._path)  # no folder or lock is made where no file can be

@@ -4,34 +4,46 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import OutboxFull
-from relay.model import Cause, Claim, DeadLetter, Event, Lane, Lease, Ready, Settlement
+from relay.model import Cause, Claim, DeadLetter, Event, JournalEntry, Lane, Lease, Ready, Settlement
 from relay.outbox import AHEAD_SECONDS, Tally
-from relay.outbox.bookkeeping import Total, take
+from relay.outbox.bookkeeping import SLICE, Total, take
+from relay.outbox.journal import note_answers, trim_journal, write_journal
 from relay.outbox.tables import (
     Letter,
-    Place,
+    Waiting,
     bury,
+    count_waiting,
     delete_events,
     drop_dead_letters,
     insert_events,
     known_lane,
+    next_number,
     post,
     reusable,
-    start_waiting,
     stop_waiting,
     storage_in_use,
     trim_dead_letters,
 )
 
-# What one transaction of a sweep does; tens of milliseconds.
-SLICE = 500
 # Room on the disk that new events may not take, for claiming and settling need some, too: a full batch 1.3 MB of log,
 # measured; and SQLite copies the log into the file, which may grow by it, from 4 MB on (sqlite.org/wal.html#ckpt).
 RESERVE_BYTES = 8 * 2**20
 EXPIRED = Cause("expired")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of what the storage may hold."""
+
+    # Of all together.
+    max_bytes: int
+    dead_letter_bytes: int
+    journal_entries: int
+    journal_bytes: int
 
 
 # Putting.
@@ -42,17 +54,22 @@ def put(
     events: Sequence[Event],
     dead_letters: Sequence[DeadLetter],
     tally: Tally,
+    journal: Sequence[JournalEntry],
     *,
-    max_bytes: int,
-    dead_letter_bytes: int,
+    bounds: Bounds,
     disk_bytes: int,
 ) -> None:
     """Store all of it, where *disk_bytes* are free on the disk. Raises OutboxFull."""
-    if events or dead_letters:
+    if events or dead_letters or journal:
         _require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
+        first = next_number(database)
         _put_events(database, events)
-        _put_dead_letters(database, dead_letters, dead_letter_bytes)
-        _require_room(database, max_bytes)
+        _put_dead_letters(database, dead_letters)
+        if bounds.journal_entries:
+            write_journal(database, journal, since=first)
+        trim_journal(database, entries=bounds.journal_entries, size=bounds.journal_bytes, added=len(journal))
+        trim_dead_letters(database, bounds.dead_letter_bytes)
+        _require_room(database, bounds.max_bytes)
     captured: Counter[Total] = Counter()
     for (environment, _, _), count in tally.items():
         captured[environment, "captured", ""] += count
@@ -83,18 +100,17 @@ def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:
         " SELECT id, lane, environment, captured_at, length(body), captured_at FROM events WHERE id >= ?",
         (first,),
     )
-    rows = database.execute("SELECT environment, lane, size FROM waiting WHERE id >= ?", (first,))
-    put = start_waiting(database, (Place(*row) for row in rows))
+    rows = database.execute("SELECT environment, lane, size, attempts FROM waiting WHERE id >= ?", (first,))
+    put = count_waiting(database, (Waiting(*row) for row in rows), 1)
     post(database, {(environment, "captured", ""): count for environment, count in put.items()})
 
 
-def _put_dead_letters(database: sqlite3.Connection, letters: Sequence[DeadLetter], dead_letter_bytes: int) -> None:
+def _put_dead_letters(database: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
     first = insert_events(database, [letter.event for letter in letters])
     made: Counter[str] = Counter()
     for number, letter in enumerate(letters, first):
-        made += bury(database, {number: letter.cause}, letter.event.captured_at)
+        made += bury(database, {number: letter.cause}, letter.event.captured_at, {})
     post(database, {(environment, "captured", ""): count for environment, count in made.items()})
-    trim_dead_letters(database, dead_letter_bytes)
 
 
 # Claiming. Due are two stretches of one index: what was reached, and what lies too far ahead to be true.
@@ -162,29 +178,37 @@ def settle(
     database: sqlite3.Connection, token: str, settlement: Settlement, *, now: float, dead_letter_bytes: int
 ) -> frozenset[int]:
     """Carry it out for what the token still holds; return the ids of that."""
-    rows = database.execute("SELECT id, environment, lane, size FROM waiting WHERE token = ?", (token,))
-    held = {number: Place(*place) for number, *place in rows}
+    rows = database.execute("SELECT id, environment, lane, size, attempts FROM waiting WHERE token = ?", (token,))
+    held = {number: Waiting(*one) for number, *one in rows}
     acked = {number: held.pop(number) for number in held.keys() & settlement.ack}
     died = {number: held.pop(number) for number in held.keys() & settlement.dead_letter.keys()}
     _acknowledge(database, acked)
-    _dead_letter(database, died, settlement.dead_letter, now)
+    _dead_letter(database, died, settlement.dead_letter, now, attempts=1)
     trim_dead_letters(database, dead_letter_bytes)
     retried = _let_go(database, held.keys() & settlement.retry.keys(), settlement.retry, attempts=1)
     released = _let_go(database, (held.keys() - retried) & settlement.release.keys(), settlement.release, attempts=0)
+    note_answers(database, acked, settlement.answers, now, delivered=True)
+    note_answers(database, died.keys() | retried, settlement.answers, now, delivered=False)
     return frozenset(acked.keys() | died.keys() | retried | released)
 
 
-def _acknowledge(database: sqlite3.Connection, places: Mapping[int, Place]) -> None:
-    delivered = stop_waiting(database, places)
-    delete_events(database, places)
+def _acknowledge(database: sqlite3.Connection, acked: Mapping[int, Waiting]) -> None:
+    delivered = stop_waiting(database, acked)
+    delete_events(database, acked)
     post(database, {(environment, "delivered", ""): count for environment, count in delivered.items()})
 
 
 def _dead_letter(
-    database: sqlite3.Connection, places: Mapping[int, Place], causes: Mapping[int, Cause], now: float
+    database: sqlite3.Connection,
+    died: Mapping[int, Waiting],
+    causes: Mapping[int, Cause],
+    now: float,
+    *,
+    attempts: int,
 ) -> None:
-    stop_waiting(database, places)
-    bury(database, {number: causes[number] for number in places}, now)
+    stop_waiting(database, died)
+    made = {number: one.attempts + attempts for number, one in died.items()}
+    bury(database, {number: causes[number] for number in died}, now, made)
 
 
 def _let_go(database: sqlite3.Connection, numbers: set[int], due: Mapping[int, float], *, attempts: int) -> set[int]:
@@ -201,17 +225,18 @@ def _let_go(database: sqlite3.Connection, numbers: set[int], due: Mapping[int, f
 def expire(database: sqlite3.Connection, *, before: float, now: float, dead_letter_bytes: int) -> Counter[str]:
     """Dead-letter a slice of what waits since before *before* and is not leased; return how many by environment."""
     levels = database.execute("SELECT lane, environment FROM levels WHERE events > 0").fetchall()
-    places: dict[int, Place] = {}
+    expired: dict[int, Waiting] = {}
     for lane, environment in levels:
         rows = database.execute(
-            "SELECT id, size FROM waiting INDEXED BY waiting_by_age WHERE lane = ? AND environment = ? AND since < ?"
+            "SELECT id, size, attempts FROM waiting INDEXED BY waiting_by_age"
+            " WHERE lane = ? AND environment = ? AND since < ?"
             " AND NOT (token IS NOT NULL AND due > ? AND due <= ?) ORDER BY since LIMIT ?",
-            (lane, environment, before, now, now + AHEAD_SECONDS, SLICE - len(places)),
+            (lane, environment, before, now, now + AHEAD_SECONDS, SLICE - len(expired)),
         )
-        places |= {number: Place(environment, lane, size) for number, size in rows}
-    _dead_letter(database, places, dict.fromkeys(places, EXPIRED), now)
+        expired |= {number: Waiting(environment, lane, *one) for number, *one in rows}
+    _dead_letter(database, expired, dict.fromkeys(expired, EXPIRED), now, attempts=0)
     trim_dead_letters(database, dead_letter_bytes)
-    return Counter(place.environment for place in places.values())
+    return Counter(one.environment for one in expired.values())
 
 
 def forget(database: sqlite3.Connection, *, before: float) -> int:

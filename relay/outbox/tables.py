@@ -9,14 +9,16 @@ from relay.model import Book, Cause, Event, Lane, Level
 from relay.outbox.bookkeeping import Total, compile_books
 
 
-class Place(NamedTuple):
-    """Where a waiting event counts."""
+class Waiting(NamedTuple):
+    """A waiting event, as far as it counts."""
 
     environment: str
     # The lane's number.
     lane: int
     # Its body's bytes.
     size: int
+    # Requests to Heap that carried it.
+    attempts: int
 
 
 class Letter(NamedTuple):
@@ -89,15 +91,11 @@ def levels(database: sqlite3.Connection) -> list[Level]:
     return [Level(Lane(url, app_id), *level) for url, app_id, *level in rows]
 
 
-def start_waiting(database: sqlite3.Connection, places: Iterable[Place]) -> Counter[str]:
-    """Count events that wait from now on; return how many of each environment."""
-    return _count_waiting(database, places, 1)
-
-
-def _count_waiting(database: sqlite3.Connection, places: Iterable[Place], sign: int) -> Counter[str]:
+def count_waiting(database: sqlite3.Connection, waiting: Iterable[Waiting], sign: int) -> Counter[str]:
+    """Count events that began to wait, or with a *sign* of -1 ended; return how many of each environment."""
     events: Counter[tuple[int, str]] = Counter()
     sizes: Counter[tuple[int, str]] = Counter()
-    for environment, lane, size in places:
+    for environment, lane, size, _ in waiting:
         events[lane, environment] += 1
         sizes[lane, environment] += size
     database.executemany(
@@ -112,7 +110,8 @@ def _count_waiting(database: sqlite3.Connection, places: Iterable[Place], sign: 
     return counts
 
 
-def _number_lane(database: sqlite3.Connection, lane: Lane) -> int:
+def number_lane(database: sqlite3.Connection, lane: Lane) -> int:
+    """The number of a lane, a new one for one that never had an event."""
     if (number := known_lane(database, lane)) is not None:
         return number
     inserted = database.execute("INSERT INTO lanes (url, app_id) VALUES (?, ?)", (lane.url, lane.app_id))
@@ -122,10 +121,18 @@ def _number_lane(database: sqlite3.Connection, lane: Lane) -> int:
 # Events.
 
 
+def next_number(database: sqlite3.Connection) -> int:
+    """The first free number; events and journal entries are counted together."""
+    (number,) = database.execute(
+        "SELECT max(coalesce((SELECT max(id) FROM events), 0), coalesce((SELECT max(id) FROM journal), 0)) + 1"
+    ).fetchone()
+    return int(number)
+
+
 def insert_events(database: sqlite3.Connection, events: Sequence[Event]) -> int:
     """Store those *events* whose keys are new, and return the first one's number; the others' follow in order."""
-    (first,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM events").fetchone()
-    lanes = {lane: _number_lane(database, lane) for lane in {event.lane for event in events}}
+    first = next_number(database)
+    lanes = {lane: number_lane(database, lane) for lane in {event.lane for event in events}}
     database.executemany(
         "INSERT INTO events (id, key, environment, lane, identity, captured_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (key) DO NOTHING",
@@ -134,7 +141,7 @@ def insert_events(database: sqlite3.Connection, events: Sequence[Event]) -> int:
             for number, event in enumerate(events, first)
         ),
     )
-    return int(first)
+    return first
 
 
 def delete_events(database: sqlite3.Connection, numbers: Iterable[int]) -> None:
@@ -142,17 +149,29 @@ def delete_events(database: sqlite3.Connection, numbers: Iterable[int]) -> None:
     database.executemany("DELETE FROM events WHERE id = ?", ((number,) for number in numbers))
 
 
-def stop_waiting(database: sqlite3.Connection, places: Mapping[int, Place]) -> Counter[str]:
-    """Take events out of their lanes; return how many of each environment. They are still stored."""
-    database.executemany("DELETE FROM waiting WHERE id = ?", ((number,) for number in places))
-    return _count_waiting(database, places.values(), -1)
+def stop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting]) -> Counter[str]:
+    """Let events wait no more; return how many of each environment. They are still stored."""
+    database.executemany("DELETE FROM waiting WHERE id = ?", ((number,) for number in waiting))
+    return count_waiting(database, waiting.values(), -1)
+
+
+def drop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting], reason: str) -> None:
+    """Drop waiting events and count them under *reason*."""
+    dropped = stop_waiting(database, waiting)
+    delete_events(database, waiting)
+    post(database, {(environment, "dropped", reason): count for environment, count in dropped.items()})
 
 
 # Dead letters.
 
 
-def bury(database: sqlite3.Connection, causes: Mapping[int, Cause], made_at: float) -> Counter[str]:
-    """Make dead letters of stored events by number, those that are stored; return how many of each environment."""
+def bury(
+    database: sqlite3.Connection, causes: Mapping[int, Cause], made_at: float, attempts: Mapping[int, int]
+) -> Counter[str]:
+    """Make dead letters of stored events by number, those that are stored; return how many of each environment.
+
+    *attempts* were made for those it names.
+    """
     made: Counter[tuple[str, str]] = Counter()
     total = 0
     for number, cause in causes.items():
@@ -163,8 +182,8 @@ def bury(database: sqlite3.Connection, causes: Mapping[int, Cause], made_at: flo
             continue
         environment, detail = row[0], _storable(cause.detail)
         size = row[1] + len(detail) + ROW_BYTES
-        letter = (number, environment, made_at, cause.reason, detail, size)
-        database.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)", letter)
+        letter = (number, environment, made_at, cause.reason, detail, size, attempts.get(number, 0))
+        database.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)", letter)
         made[environment, cause.reason] += 1
         total += size
     _weigh_dead_letters(database, total)

@@ -183,26 +183,26 @@ class Courier:
             if answer is None:
                 release |= {claim.id: self._clock.wall() for claim in selection.go}
                 break
-            await self._conclude(holding, claims, round_.answered(selection.go, answer), answer)
+            await self._conclude(holding, round_, round_.answered(selection.go, answer), answer)
         if holding.lost:
             log.warning("lease.lost", heap=self.lane.url, events=len(claims))
         else:
-            await self._settle(holding, claims, round_.end(), release)
+            await self._settle(holding, round_, round_.end(), release)
 
-    async def _conclude(self, holding: Holding, claims: Part, outcome: Outcome, answer: Answer) -> None:
+    async def _conclude(self, holding: Holding, round_: Round, outcome: Outcome, answer: Answer) -> None:
         """One answer is in: heed it, say so, settle."""
         self._standing.heed(answer)
         now = self._clock.wall()
         for claim in outcome.delivered:
             self._metrics.delivery_lag.observe(max(0.0, now - claim.event.captured_at))
         self._tell(outcome, answer)
-        await self._settle(holding, claims, outcome, {})
+        await self._settle(holding, round_, outcome, {})
 
-    async def _settle(self, holding: Holding, claims: Part, outcome: Outcome, release: Mapping[int, float]) -> None:
-        told = settlement(outcome, now=self._clock.wall(), closed=self._standing.closed)
+    async def _settle(self, holding: Holding, round_: Round, outcome: Outcome, release: Mapping[int, float]) -> None:
+        told = settlement(outcome, round_.answers, now=self._clock.wall(), closed=self._standing.closed)
         told = replace(told, release={**told.release, **release})
         if told != Settlement():
-            self._untold.append(Tidings(holding.token, told, claims))
+            self._untold.append(Tidings(holding.token, told, round_.claims))
             await self._tell_all()
 
     async def _tell_all(self) -> None:

@@ -1,14 +1,14 @@
 """Say of lanes that no environment names any more that nothing is sent for them."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import structlog
 
+from relay.core.orphans import orphaned
 from relay.errors import OutboxError
-from relay.model import Lane, Level
+from relay.model import Lane
 from relay.outbox import Outbox
 
 log = structlog.get_logger(__name__)
@@ -41,11 +41,7 @@ class Orphans:
             self._asked.clear()
 
     async def _look(self) -> None:
-        named = set(self._named())
-        orphans: defaultdict[Lane, list[Level]] = defaultdict(list)
-        for level in await self._outbox.levels():
-            if level.lane not in named:
-                orphans[level.lane].append(level)
+        orphans = orphaned(await self._outbox.levels(), set(self._named()))
         for lane in orphans.keys() - self._told:
             log.warning(
                 "lane.orphaned",

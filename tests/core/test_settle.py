@@ -345,16 +345,31 @@ def test_a_settlement_says_when_each_is_due() -> None:
     cause = Cause("refused_by_heap")
     outcome = Outcome(delivered=(one,), dead=((two, cause),), retry=(three,), doubted=(four,), untouched=(five,))
 
-    assert settlement(outcome, now=1000.0, closed=7.0) == Settlement(
+    said = {1: "delivered 200", 2: "refused 400", 3: "busy 503", 4: "refused 422", 5: "refused 400"}
+
+    assert settlement(outcome, said, now=1000.0, closed=7.0) == Settlement(
         ack=frozenset({1}),
         dead_letter={2: cause},
         retry={3: 1007.0, 4: 1000.0 + PROBE_EVERY},
         release={5: 1000.0},
+        answers={1: "delivered 200", 2: "refused 400", 3: "busy 503", 4: "refused 422"},
     )
 
 
+def test_a_round_knows_the_last_answer_to_each_event() -> None:
+    """Of two that were refused together, one was never at fault: it is not answered as the other."""
+    round_ = Round(Record(), claims(1, 2, 3))
+    round_.answered(round_.next(), Answer(Kind.REFUSED, 400))
+    first = round_.next()
+
+    round_.answered(first, Answer(Kind.DELIVERED, 200))
+    round_.answered(round_.next(), Answer(Kind.UNREACHABLE))
+
+    assert round_.answers == {1: "delivered 200", 2: "unreachable", 3: "unreachable"}
+
+
 def test_no_event_is_put_off_for_more_than_five_minutes() -> None:
-    told = settlement(Outcome(retry=claims(1)), now=0.0, closed=LONGEST_WISH)
+    told = settlement(Outcome(retry=claims(1)), {}, now=0.0, closed=LONGEST_WISH)
 
     assert told.retry == {1: LONGEST_PAUSE}
 

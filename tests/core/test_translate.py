@@ -54,6 +54,16 @@ def test_an_event_says_who_saw_what_when_and_under_which_key() -> None:
     assert entry == Event(KEY, "production", ENVIRONMENT.lane, "ada", RECEIVED_AT, text)
 
 
+def test_the_properties_are_told_as_they_stand_in_the_event() -> None:
+    flags = (flag("dark_mode"), flag("copy", "Größe 🎉"), flag("b" * 600))
+
+    told = translate(Evaluation("ada", flags, transient=False), ENVIRONMENT, key=KEY, captured_at=RECEIVED_AT)
+
+    assert isinstance(told.entry, Event)
+    assert b'"properties":' + told.properties + b',"timestamp"' in told.entry.body
+    assert json.loads(told.properties) == properties(*flags)
+
+
 def test_an_evaluation_without_flags_has_empty_properties() -> None:
     assert properties() == {}
 

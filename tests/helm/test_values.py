@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from tests.helm.conftest import (
     relay_container,
     render,
 )
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def relay_config(made: list[Manifest]) -> dict[str, Any]:
@@ -270,3 +273,14 @@ def test_config_is_checked_by_the_relays_own_schema() -> None:
     assert schema["properties"]["config"] == {"$ref": "#/$defs/config"}
     assert {name: value for name, value in schema["$defs"].items() if name != "config"} == relay["$defs"]
     assert schema["$defs"]["config"] == {key: relay[key] for key in schema["$defs"]["config"]}
+
+
+# Monitoring.
+
+
+def test_the_charts_rules_and_dashboard_are_those_of_the_docs() -> None:
+    made = render(metrics={"rules": {"enabled": True}, "dashboard": {"enabled": True}})
+
+    dashboard = one(made, "ConfigMap", "demo-flagsmith-heap-relay-dashboard")["data"]["flagsmith-heap-relay.json"]
+    assert one(made, "PrometheusRule")["spec"] == yaml.safe_load((DOCS / "alerts.yaml").read_text())
+    assert json.loads(dashboard) == json.loads((DOCS / "grafana/relay.json").read_text())

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from relay.model import Book, Cause, DeadLetter, Event, Lane, Lease
+from relay.model import Book, Cause, DeadLetter, Event, JournalEntry, Lane, Lease, Verdict
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.sqlite import SqliteOutbox
@@ -19,17 +19,25 @@ ROOMY = 64 * 2**20
 LANE = Lane("https://heapanalytics.com", "1111111111")
 OTHER_LANE = Lane("https://heapanalytics.com", "2222222222")
 NOON = 1_800_000_000.0
+EVERY_CALL = Verdict(True, "every_call")
 
 AnyOutbox = TypeVar("AnyOutbox", bound=Outbox)
 
 _numbers: Iterator[int] = count()
 
 
-def make_outbox(backend: str, folder: Path, *, max_bytes: int = ROOMY, dead_letter_share: float = 0.25) -> Outbox:
+def make_outbox(
+    backend: str, folder: Path, *, max_bytes: int = ROOMY, dead_letter_share: float = 0.25, journal_entries: int = 1000
+) -> Outbox:
     """A closed outbox; a SQLite one has its file in *folder*."""
     if backend == "memory":
-        return MemoryOutbox(max_bytes=max_bytes, dead_letter_share=dead_letter_share)
-    return SqliteOutbox(folder / "outbox.db", max_bytes=max_bytes, dead_letter_share=dead_letter_share)
+        return MemoryOutbox(max_bytes=max_bytes, dead_letter_share=dead_letter_share, journal_entries=journal_entries)
+    return SqliteOutbox(
+        folder / "outbox.db",
+        max_bytes=max_bytes,
+        dead_letter_share=dead_letter_share,
+        journal_entries=journal_entries,
+    )
 
 
 @asynccontextmanager
@@ -69,6 +77,14 @@ async def fill(outbox: Outbox, size: int, *, at_once: int = 1) -> None:
 def dead_letter(captured_at: float = NOON, *, size: int = 100) -> DeadLetter:
     """An event that was never to be sent."""
     return DeadLetter(event(captured_at, size=size), Cause("identity_too_long"))
+
+
+def noted(
+    event: Event, *, verdict: Verdict = EVERY_CALL, properties: bytes = b'{"dark_mode":true}', sent: bool = True
+) -> JournalEntry:
+    """The journal entry of the evaluation that *event* was made of, or was not."""
+    key = event.key if sent else ""
+    return JournalEntry(event.identity, event.environment, event.captured_at, "GET", verdict, properties, key)
 
 
 async def claim(outbox: Outbox, now: float = NOON, *, limit: int = 1000, max_bytes: int = ANY) -> Lease:

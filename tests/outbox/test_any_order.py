@@ -11,24 +11,42 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from relay.model import Book, Cause, DeadLetter, Event, Lane, Lease, Level, Settlement
+from relay.model import (
+    Book,
+    Cause,
+    DeadLetter,
+    Event,
+    Forgotten,
+    Lane,
+    Lease,
+    Level,
+    Settlement,
+    StoredLetter,
+    Trace,
+    Which,
+)
 from relay.outbox import AHEAD_SECONDS
-from tests.outbox.boxes import LANE, NOON, OTHER_LANE, make_outbox
+from tests.outbox.boxes import EVERY_CALL, LANE, NOON, OTHER_LANE, make_outbox, noted
 
 CAUSE = Cause("refused_by_heap")
+NEVER_SENT = Cause("identity_too_long")
+ANSWERS = {"ack": "delivered 200", "retry": "busy 503", "dead_letter": "refused 400"}
+# Few, so that the oldest go now and then.
+JOURNAL_ENTRIES = 12
 # A SQLite one flushes a disk at every step.
 EXAMPLES = {"memory": 40, "sqlite": 12}
 REASONS = {"skipped": "not_flags", "refused": "memory"}
 moments = st.integers(-1300, 1300).map(lambda offset: NOON + offset)
 lanes = st.sampled_from([LANE, OTHER_LANE])
 environments = st.sampled_from(["production", "staging"])
+identities = st.sampled_from(["ada", "bob"])
 # Few keys, so that they meet again.
 new_events = st.builds(
     Event,
     key=st.integers(0, 30).map(lambda number: f"{number:036x}"),
     environment=environments,
     lane=lanes,
-    identity=st.just("ada"),
+    identity=identities,
     captured_at=moments,
     body=st.integers(1, 40).map(lambda size: b"x" * size),
 )
@@ -39,13 +57,30 @@ class Stored:
     event: Event
     number: int
     due: float
+    since: float
     attempts: int = 0
     token: str | None = None
     died_at: float | None = None
-    reason: str = ""
+    cause: Cause | None = None
 
     def is_due(self, now: float) -> bool:
         return self.due <= now or self.due > now + AHEAD_SECONDS
+
+    def is_leased(self, now: float) -> bool:
+        return self.token is not None and not self.is_due(now)
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A journal entry: of the event with its number, or of none."""
+
+    number: int
+    event: Event
+    key: str
+    attempts: int = 0
+    answer: str = ""
+    answered_at: float | None = None
+    delivered: bool = False
 
 
 class Model:
@@ -53,18 +88,32 @@ class Model:
 
     def __init__(self) -> None:
         self.stored: dict[str, Stored] = {}
+        self.journal: dict[int, Noted] = {}
         self.totals: Counter[tuple[str, str, str]] = Counter()
         self.number = 0
 
-    def store(self, event: Event, died_at: float | None = None, reason: str = "") -> None:
+    def store(self, event: Event, cause: Cause | None = None, *, journal: bool) -> None:
         if event.key not in self.stored:
+            at = event.captured_at
             self.number += 1
-            self.stored[event.key] = Stored(event, self.number, event.captured_at, died_at=died_at, reason=reason)
+            one = Stored(event, self.number, due=at, since=at, died_at=at if cause else None, cause=cause)
+            self.stored[event.key] = one
             self.totals[event.environment, "captured", ""] += 1
+            if journal:
+                self.note(event, event.key)
+
+    def note(self, event: Event, key: str) -> None:
+        self.journal[self.number] = Noted(self.number, event, key)
 
     def waiting(self, lane: Lane) -> list[Stored]:
         found = [one for one in self.stored.values() if one.died_at is None and one.event.lane == lane]
         return sorted(found, key=lambda one: (one.due, one.number))
+
+    def free(self, lane: Lane, now: float) -> list[Stored]:
+        return [one for one in self.waiting(lane) if not one.is_leased(now)]
+
+    def dead(self) -> list[Stored]:
+        return sorted((one for one in self.stored.values() if one.died_at is not None), key=lambda one: one.number)
 
     def due(self, lane: Lane, limit: int, max_bytes: int, now: float) -> list[Stored]:
         taken: list[Stored] = []
@@ -85,6 +134,31 @@ class Model:
         del self.stored[one.event.key]
         self.totals[one.event.environment, book, reason] += 1
 
+    def trace(self, noted: Noted, now: float) -> Trace:
+        stored = next((one for one in self.stored.values() if one.number == noted.number), None)
+        if not noted.key:
+            place = "not_sent"
+        elif stored and stored.cause:
+            place = "dead_letter"
+        elif stored:
+            place = "claimed" if stored.is_leased(now) else "waiting"
+        else:
+            place = "delivered" if noted.delivered else "gone"
+        return Trace(
+            environment=noted.event.environment,
+            at=noted.event.captured_at,
+            method="GET",
+            verdict=EVERY_CALL,
+            properties=noted.event.body,
+            key=noted.key,
+            attempts=noted.attempts,
+            answer=noted.answer,
+            answered_at=noted.answered_at,
+            place=place,  # type: ignore[arg-type]
+            due=stored.due if stored and place == "waiting" else None,
+            cause=stored.cause if stored else None,
+        )
+
     def book(self, name: str) -> Book:
         mine = [one for one in self.stored.values() if one.event.environment == name]
 
@@ -95,7 +169,7 @@ class Model:
             captured=self.totals[name, "captured", ""],
             delivered=self.totals[name, "delivered", ""],
             waiting=sum(one.died_at is None for one in mine),
-            dead_letters=Counter(one.reason for one in mine if one.died_at is not None),
+            dead_letters=Counter(one.cause.reason for one in mine if one.cause),
             skipped=by_reason("skipped"),
             refused=by_reason("refused"),
             dropped=by_reason("dropped"),
@@ -109,7 +183,7 @@ class AnyOrder(RuleBasedStateMachine):
     def open(self) -> None:
         self.runner = asyncio.Runner()
         self.folder = tempfile.TemporaryDirectory()
-        self.outbox = make_outbox(self.backend, Path(self.folder.name))
+        self.outbox = make_outbox(self.backend, Path(self.folder.name), journal_entries=JOURNAL_ENTRIES)
         self.runner.run(self.outbox.open())
         self.model = Model()
         self.leases: dict[str, Lease] = {}
@@ -120,14 +194,29 @@ class AnyOrder(RuleBasedStateMachine):
             self.runner.close()
             self.folder.cleanup()
 
-    @rule(events=st.lists(new_events, max_size=8), dead=st.lists(new_events, max_size=2))
-    def put(self, events: list[Event], dead: list[Event]) -> None:
-        self.runner.run(self.outbox.put(events, [DeadLetter(event, CAUSE) for event in dead], {}))
+    @rule(
+        events=st.lists(new_events, max_size=8),
+        dead=st.lists(st.tuples(new_events, st.sampled_from([CAUSE, NEVER_SENT])), max_size=2),
+        not_sent=st.lists(new_events, max_size=2),
+        journal=st.booleans(),
+    )
+    def put(
+        self, events: list[Event], dead: list[tuple[Event, Cause]], not_sent: list[Event], *, journal: bool
+    ) -> None:
+        entries = [noted(event, properties=event.body) for event in (*events, *(event for event, _ in dead))]
+        skipped = [noted(event, properties=event.body, sent=False) for event in not_sent]
+        letters = [DeadLetter(event, cause) for event, cause in dead]
+        self.runner.run(self.outbox.put(events, letters, {}, [*skipped, *(entries if journal else ())]))
 
         for event in events:
-            self.model.store(event)
-        for event in dead:
-            self.model.store(event, died_at=event.captured_at, reason=CAUSE.reason)
+            self.model.store(event, journal=journal)
+        for event, cause in dead:
+            self.model.store(event, cause, journal=journal)
+        for event in not_sent:
+            self.model.number += 1
+            self.model.note(event, "")
+        for number in sorted(self.model.journal)[:-JOURNAL_ENTRIES]:
+            del self.model.journal[number]
 
     @rule(environment=environments, book=st.sampled_from(["skipped", "refused"]), count=st.integers(1, 5))
     def tally(self, environment: str, book: str, count: int) -> None:
@@ -144,7 +233,7 @@ class AnyOrder(RuleBasedStateMachine):
         expected = self.model.due(lane, limit, max_bytes, now)
         assert [(one.event, one.attempts) for one in got.claims] == [(one.event, one.attempts) for one in expected]
         assert (ready.events, ready.size) == (len(expected), sum(len(one.event.body) for one in expected))
-        assert ready.oldest == min((one.event.captured_at for one in expected), default=None)
+        assert ready.oldest == min((one.since for one in expected), default=None)
         soon = (one.due for one in self.model.waiting(lane) if not one.is_due(now))
         assert ready.next_due == min(soon, default=None)
         for one in expected:
@@ -177,13 +266,24 @@ class AnyOrder(RuleBasedStateMachine):
         assert settled == {number for number, fate in fates.items() if fate != "none" and keys[number] in held}
         for number in settled:
             self.carry_out(fates[number], held[keys[number]], now, due)
+            self.answer(fates[number], held[keys[number]].number, now)
+
+    def answer(self, fate: str, number: int, now: float) -> None:
+        if fate in ANSWERS and (noted := self.model.journal.get(number)):
+            self.model.journal[number] = replace(
+                noted,
+                attempts=noted.attempts + 1,
+                answer=ANSWERS[fate],
+                answered_at=now,
+                delivered=fate == "ack",
+            )
 
     def carry_out(self, fate: str, one: Stored, now: float, due: float) -> None:
         match fate:
             case "ack":
                 self.model.drop(one, "delivered")
             case "dead_letter":
-                self.model.change(one, died_at=now, reason=CAUSE.reason)
+                self.model.change(one, died_at=now, cause=CAUSE, token=None, attempts=one.attempts + 1)
             case _:
                 self.model.change(one, due=due, token=None, attempts=one.attempts + (fate == "retry"))
 
@@ -192,14 +292,84 @@ class AnyOrder(RuleBasedStateMachine):
         swept = self.runner.run(self.outbox.sweep(expired_before=expired_before, forget_before=forget_before, now=now))
 
         waiting = [one for one in self.model.stored.values() if one.died_at is None]
-        old = [one for one in waiting if one.event.captured_at < expired_before]
+        old = [one for one in waiting if one.since < expired_before]
         expired = [one for one in old if one.token is None or one.is_due(now)]
         for one in expired:
-            self.model.change(one, died_at=now, reason="expired")
+            self.model.change(one, died_at=now, cause=Cause("expired"), token=None)
         assert swept.total() == len(expired)
         for one in list(self.model.stored.values()):
             if one.died_at is not None and one.died_at < forget_before:
                 self.model.drop(one, "dropped", "dead_letter_expired")
+
+    def some_dead(self, data: st.DataObject) -> dict[int, Stored]:
+        """Some dead letters by their numbers in the outbox, which are as they should be."""
+        found = self.runner.run(self.outbox.dead_letters(Which(), limit=1000))
+        dead = self.model.dead()
+        assert found == [
+            StoredLetter(there.number, DeadLetter(one.event, one.cause or CAUSE), one.died_at or 0.0, one.attempts)
+            for one, there in zip(dead, found, strict=True)
+        ]
+        by_number = {there.number: one for one, there in zip(dead, found, strict=True)}
+        return {number: one for number, one in by_number.items() if data.draw(st.booleans())}
+
+    @rule(data=st.data(), now=moments)
+    def replay(self, data: st.DataObject, now: float) -> None:
+        chosen = self.some_dead(data)
+
+        replayed = self.runner.run(self.outbox.replay(chosen, now=now))
+
+        possible = [one for one in chosen.values() if one.cause != NEVER_SENT]
+        assert replayed == len(possible)
+        for one in possible:
+            self.model.change(one, died_at=None, cause=None, due=now, since=now, attempts=0, token=None)
+
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        chosen = self.some_dead(data)
+
+        assert self.runner.run(self.outbox.drop(chosen)) == len(chosen)
+
+        for one in chosen.values():
+            self.model.drop(one, "dropped", "operator")
+
+    @rule(lane=lanes, to=lanes, now=moments)
+    def move(self, lane: Lane, to: Lane, now: float) -> None:
+        moved = self.runner.run(self.outbox.move(lane, to, now=now))
+
+        free = self.model.free(lane, now) if lane != to else []
+        assert moved == len(free)
+        for one in free:
+            self.model.change(one, event=replace(one.event, lane=to), token=None)
+
+    @rule(lane=lanes, now=moments)
+    def drop_lane(self, lane: Lane, now: float) -> None:
+        dropped = self.runner.run(self.outbox.drop_lane(lane, now=now))
+
+        free = self.model.free(lane, now)
+        assert dropped == len(free)
+        for one in free:
+            self.model.drop(one, "dropped", "orphaned")
+
+    @rule(identity=identities)
+    def forget(self, identity: str) -> None:
+        forgotten = self.runner.run(self.outbox.forget(identity))
+
+        hers = [one for one in self.model.stored.values() if one.event.identity == identity]
+        entries = [number for number, noted in self.model.journal.items() if noted.event.identity == identity]
+        dead = sum(one.died_at is not None for one in hers)
+        assert forgotten == Forgotten(len(hers) - dead, dead, len(entries))
+        for one in hers:
+            self.model.drop(one, "dropped", "forgotten")
+        for number in entries:
+            del self.model.journal[number]
+
+    @rule(identity=identities, now=moments)
+    def trace(self, identity: str, now: float) -> None:
+        traces = self.runner.run(self.outbox.trace(identity, limit=100, now=now))
+
+        hers = [noted for noted in self.model.journal.values() if noted.event.identity == identity]
+        newest_first = sorted(hers, key=lambda noted: -noted.number)
+        assert traces == [self.model.trace(noted, now) for noted in newest_first]
 
     @invariant()
     def books_are_true_and_balance(self) -> None:
@@ -213,12 +383,12 @@ class AnyOrder(RuleBasedStateMachine):
     def levels_are_true(self) -> None:
         levels = {(level.lane, level.environment): level for level in self.runner.run(self.outbox.levels())}
 
-        waiting: defaultdict[tuple[Lane, str], list[Event]] = defaultdict(list)
+        waiting: defaultdict[tuple[Lane, str], list[Stored]] = defaultdict(list)
         for one in self.model.stored.values():
             if one.died_at is None:
-                waiting[one.event.lane, one.event.environment].append(one.event)
+                waiting[one.event.lane, one.event.environment].append(one)
         assert levels == {
-            place: Level(*place, len(found), sum(len(one.body) for one in found), min(one.captured_at for one in found))
+            place: Level(*place, len(found), sum(len(one.event.body) for one in found), min(one.since for one in found))
             for place, found in waiting.items()
         }
 
@@ -234,6 +404,7 @@ def settlement_of(fates: dict[int, str], due: float) -> Settlement:
         retry=dict.fromkeys(of("retry"), due),
         release=dict.fromkeys(of("release"), due),
         dead_letter=dict.fromkeys(of("dead_letter"), CAUSE),
+        answers={number: ANSWERS[fate] for number, fate in fates.items() if fate in ANSWERS},
     )
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.errors import OutboxError, OutboxInUse
+from relay.errors import OutboxError, OutboxInUse, OutboxOutdated
 from relay.model import Book, Lane, Level
+from relay.outbox.owner import find_owner
 from relay.outbox.schema import MIGRATIONS, migrate, recognise
 from relay.outbox.sqlite import SqliteOutbox
 from tests.lacking import lacking
@@ -133,6 +134,17 @@ async def test_a_file_is_free_once_its_owner_closed_it(tmp_path: Path) -> None:
             await outbox.put(events(1), [], {})
 
 
+async def test_the_owner_can_be_asked_for_without_becoming_it(tmp_path: Path) -> None:
+    lock = tmp_path / "outbox.db.lock"
+    assert find_owner(lock) is None
+    async with opened(sqlite_outbox(tmp_path / "outbox.db")):
+        assert f"process id {os.getpid()} on host" in str(find_owner(lock))
+
+    assert find_owner(lock) is None
+    async with opened(sqlite_outbox(tmp_path / "outbox.db")):
+        pass
+
+
 # Visiting it.
 
 
@@ -156,7 +168,10 @@ async def test_a_guest_migrates_no_file(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     path.touch()
 
-    assert "is not of this version yet" in await refusal(path, guest=True)
+    guest = sqlite_outbox(path, guest=True)
+    with pytest.raises(OutboxOutdated, match="is not of this version yet"):
+        await guest.open()
+    await guest.close()
     assert path.read_bytes() == b""
 
 

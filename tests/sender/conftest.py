@@ -13,7 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from relay.metrics import Metrics
-from relay.model import Book, Clock, Event, Lane
+from relay.model import Book, Clock, Event, JournalEntry, Lane, Trace, Verdict
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.sandbox.heap import StandInHeap
@@ -59,7 +59,7 @@ async def heap(time: Time) -> AsyncIterator[StandInHeap]:
 
 @pytest.fixture
 async def outbox() -> AsyncIterator[Outbox]:
-    box = MemoryOutbox(max_bytes=1 << 30, dead_letter_share=0.25)
+    box = MemoryOutbox(max_bytes=1 << 30, dead_letter_share=0.25, journal_entries=1000)
     await box.open()
     yield box
     await box.close()
@@ -123,8 +123,17 @@ class Post:
 
     async def put(self, count: int, identity: str | None = None, **properties: Any) -> list[Event]:
         events = self.events(count, identity, **properties)
-        await self.outbox.put(events, [], {})
+        await self.outbox.put(events, [], {}, [self._entry(event) for event in events])
         return events
+
+    def _entry(self, event: Event) -> JournalEntry:
+        verdict = Verdict(True, "every_call")
+        return JournalEntry(event.identity, event.environment, event.captured_at, "GET", verdict, event.body, event.key)
+
+    async def trace(self, event: Event) -> Trace:
+        """What the journal says of an event."""
+        found = await self.outbox.trace(event.identity, limit=100, now=self.time.clock.wall())
+        return next(one for one in found if one.key == event.key)
 
     @asynccontextmanager
     async def sending(self, lanes: dict[Lane, float] | None = None, **options: Any) -> AsyncIterator[Sender]:

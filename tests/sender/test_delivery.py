@@ -153,6 +153,34 @@ async def first_state(sender: Sender) -> LaneState:
     return sender.lanes()[0]
 
 
+async def test_the_journal_learns_what_heap_said_to_each_event(post: Post) -> None:
+    """Also where one request was refused and its halves were not: each has the last answer to its own."""
+    post.heap.refuse_if = lambda event: "Bad Request" if event["identity"] == "bad" else None
+    [good], [bad] = await post.put(1, "good"), await post.put(1, "bad")
+
+    async with post.sending():
+        await post.until_empty()
+
+    delivered, dead = await post.trace(good), await post.trace(bad)
+    assert (delivered.place, delivered.answer, delivered.attempts) == ("delivered", "delivered 200", 1)
+    assert (dead.place, dead.answer, dead.attempts) == ("dead_letter", "refused 400", 1)
+    assert dead.cause is not None
+    assert dead.cause.reason == "refused_by_heap"
+
+
+async def test_the_journal_tells_an_answer_from_none(post: Post) -> None:
+    post.heap.fail_always(Fault.RESET)
+    [event] = await post.put(1)
+
+    async with post.sending():
+        found = await until(lambda: post.trace(event), lambda found: found.attempts > 0)
+        assert found.answer == "unreachable"
+        post.heap.recover()
+        await post.until_empty()
+
+    assert (await post.trace(event)).attempts >= 2
+
+
 async def test_a_bad_event_that_heap_names_is_set_aside_and_the_rest_delivered(post: Post) -> None:
     await post.put(3)
     [bad] = await post.put(1, plan={"nested": 1})

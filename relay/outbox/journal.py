@@ -1,0 +1,174 @@
+"""The journal of a SQLite outbox: what was decided for whom, and what became of it.
+
+It grows at one end and is cut at the other, so that an entry costs the same however many there are. Identities are
+kept as fingerprints only.
+"""
+
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from relay.model import Cause, JournalEntry, Trace, Verdict
+from relay.outbox.bookkeeping import SLICE, fate, fingerprint, identity_fingerprint, is_leased
+from relay.outbox.tables import next_number
+
+# About what an entry takes, and a set of properties beside its text; measured.
+ENTRY_BYTES = 160
+STATE_BYTES = 40
+
+
+# Writing.
+
+
+def write_journal(database: sqlite3.Connection, journal: Sequence[JournalEntry], *, since: int) -> None:
+    """Note *journal*; its events and dead letters were just stored and have numbers from *since* on."""
+    numbers: dict[str, int] = dict(database.execute("SELECT key, id FROM events WHERE id >= ?", (since,)))
+    free = count(next_number(database))
+    noted: dict[int, JournalEntry] = {}
+    for entry in journal:
+        number = numbers.pop(entry.key, None) if entry.key else next(free)
+        if number is not None:
+            noted[number] = entry
+    noted = dict(sorted(noted.items()))
+    states = _store_states(database, noted.values())
+    key = _key(database)
+    database.executemany(
+        "INSERT INTO journal (id, who, environment, at, method, send, reason, state, key)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                *(number, identity_fingerprint(key, entry.identity), entry.environment, entry.at, entry.method),
+                *(entry.verdict.send, entry.verdict.reason, states[entry.properties], entry.key),
+            )
+            for number, entry in noted.items()
+        ),
+    )
+    _weigh(database, len(noted), len(noted) * ENTRY_BYTES)
+
+
+def _store_states(database: sqlite3.Connection, noted: Iterable[JournalEntry]) -> dict[bytes, int]:
+    """Store each set of properties that is new, and count its entries; return the number of each."""
+    key = _key(database)
+    states: dict[bytes, int] = {}
+    for properties, entries in Counter(entry.properties for entry in noted).items():
+        mark = fingerprint(key, properties)
+        row = database.execute("SELECT id FROM states WHERE fingerprint = ?", (mark,)).fetchone()
+        if row is None:
+            inserted = database.execute("INSERT INTO properties (text) VALUES (?)", (properties,))
+            state = int(inserted.lastrowid or 0)
+            database.execute("INSERT INTO states VALUES (?, ?, ?)", (state, mark, entries))
+            _weigh(database, 0, len(properties) + STATE_BYTES)
+        else:
+            (state,) = row
+            database.execute("UPDATE states SET entries = entries + ? WHERE id = ?", (entries, state))
+        states[properties] = state
+    return states
+
+
+def note_answers(
+    database: sqlite3.Connection, numbers: Iterable[int], answers: Mapping[int, str], now: float, *, delivered: bool
+) -> None:
+    """Count an attempt for those *numbers* that are in the journal, and note its answer."""
+    database.executemany(
+        "UPDATE journal SET attempts = attempts + 1, answer = ?, answered_at = ?, delivered = ? WHERE id = ?",
+        ((answers.get(number, ""), now, delivered, number) for number in numbers),
+    )
+
+
+# Cutting.
+
+
+def trim_journal(database: sqlite3.Connection, *, entries: int, size: int, added: int) -> None:
+    """Remove the oldest until there are at most *entries*, and they take at most *size* bytes.
+
+    A call removes a slice more than were *added*, where the bounds have become narrower.
+    """
+    ((have,), (take,)) = (
+        database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        for name in ("journal_entries", "journal_bytes")
+    )
+    # By their size on average, which over a few calls comes to the same.
+    excess = max(have - entries, math.ceil(have * (take - size) / take) if take > size else 0)
+    if excess <= 0:
+        return
+    rows = database.execute("SELECT id, state FROM journal ORDER BY id LIMIT ?", (min(excess, added + SLICE),))
+    _remove(database, rows.fetchall())
+
+
+def forget_entries(database: sqlite3.Connection, identity: str) -> int:
+    """Remove a slice of what is noted of *identity*; return how many, 0 at the end."""
+    who = identity_fingerprint(_key(database), identity)
+    rows = database.execute("SELECT id, state FROM journal WHERE who = ? LIMIT ?", (who, SLICE)).fetchall()
+    _remove(database, rows)
+    return len(rows)
+
+
+def _remove(database: sqlite3.Connection, entries: Sequence[tuple[int, int]]) -> None:
+    """Remove *entries*, each given as (number, state), and the properties that no other has."""
+    database.executemany("DELETE FROM journal WHERE id = ?", ((number,) for number, _ in entries))
+    states = Counter(state for _, state in entries)
+    database.executemany(
+        "UPDATE states SET entries = entries - ? WHERE id = ?", ((count, state) for state, count in states.items())
+    )
+    sizes = (
+        database.execute(
+            "SELECT id, length(text) FROM states JOIN properties USING (id) WHERE id = ? AND entries = 0", (state,)
+        ).fetchone()
+        for state in states
+    )
+    unused = dict(filter(None, sizes))
+    database.executemany("DELETE FROM states WHERE id = ?", ((state,) for state in unused))
+    database.executemany("DELETE FROM properties WHERE id = ?", ((state,) for state in unused))
+    freed = len(entries) * ENTRY_BYTES + sum(unused.values()) + len(unused) * STATE_BYTES
+    _weigh(database, -len(entries), -freed)
+
+
+def _weigh(database: sqlite3.Connection, entries: int, size: int) -> None:
+    for name, change in (("journal_entries", entries), ("journal_bytes", size)):
+        if change:
+            database.execute("UPDATE meta SET value = value + ? WHERE name = ?", (change, name))
+
+
+# Reading.
+
+
+def trace(database: sqlite3.Connection, *, identity: str, limit: int, now: float) -> list[Trace]:
+    """What is noted of *identity*, newest first."""
+    rows = database.execute(
+        "SELECT j.environment, j.at, j.method, j.send, j.reason, p.text, j.key, j.attempts, j.answer,"
+        " j.answered_at, j.delivered, w.token, w.due, d.reason, d.detail"
+        " FROM journal AS j CROSS JOIN properties AS p ON p.id = j.state"
+        " LEFT JOIN waiting AS w ON w.id = j.id LEFT JOIN dead_letters AS d ON d.id = j.id"
+        " WHERE j.who = ? ORDER BY j.id DESC LIMIT ?",
+        (identity_fingerprint(_key(database), identity), limit),
+    )
+    return [_trace(row, now) for row in rows]
+
+
+def _trace(row: tuple[Any, ...], now: float) -> Trace:
+    environment, at, method, send, verdict, properties, key, attempts, answer, answered_at, delivered, *stored = row
+    token, due, reason, detail = stored
+    leased = None if due is None else is_leased(token, due, now)
+    place = fate(key, leased=leased, dead=reason is not None, delivered=bool(delivered))
+    return Trace(
+        environment=environment,
+        at=at,
+        method=method,
+        verdict=Verdict(bool(send), verdict),
+        properties=properties,
+        key=key,
+        attempts=attempts,
+        answer=answer,
+        answered_at=answered_at,
+        place=place,
+        due=due if place == "waiting" else None,
+        cause=None if reason is None else Cause(reason, detail),
+    )
+
+
+def _key(database: sqlite3.Connection) -> bytes:
+    (key,) = database.execute("SELECT value FROM meta WHERE name = 'journal_key'").fetchone()
+    return bytes(key)

@@ -1,0 +1,102 @@
+"""The journal of an outbox in memory: what was decided for whom, and what became of it."""
+
+import secrets
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from relay.model import JournalEntry
+from relay.outbox.bookkeeping import identity_fingerprint
+
+# What an entry takes, and a set of properties beside its text: objects and their places in tables, measured.
+ENTRY_BYTES = 500
+STATE_BYTES = 300
+
+
+@dataclass(slots=True)
+class Noted:
+    """An entry with what became of its event."""
+
+    number: int
+    # The identity's fingerprint.
+    who: int
+    # Without the identity.
+    entry: JournalEntry
+    attempts: int = 0
+    answer: str = ""
+    answered_at: float | None = None
+    delivered: bool = False
+
+
+@dataclass(slots=True)
+class _State:
+    """A set of properties, once however many entries have it."""
+
+    properties: bytes
+    entries: int = 0
+
+
+class MemoryJournal:
+    """The newest entries: at most *entries*, and at most *max_bytes* together."""
+
+    def __init__(self, *, entries: int, max_bytes: int) -> None:
+        self._entries = entries
+        self._max_bytes = max_bytes
+        self._secret = secrets.token_bytes(32)
+        # In order of their numbers, which is the order they come in.
+        self._noted: dict[int, Noted] = {}
+        self._by_who: defaultdict[int, deque[int]] = defaultdict(deque)
+        self._states: dict[bytes, _State] = {}
+        self.size = 0
+
+    def weigh(self, journal: Iterable[JournalEntry]) -> int:
+        """Bytes that *journal* adds at most."""
+        return sum(ENTRY_BYTES + STATE_BYTES + len(entry.properties) for entry in journal) if self._entries else 0
+
+    def add(self, number: int, entry: JournalEntry) -> None:
+        """Note an entry; the oldest make room."""
+        who = identity_fingerprint(self._secret, entry.identity)
+        if entry.properties not in self._states:
+            self._states[entry.properties] = _State(entry.properties)
+            self.size += STATE_BYTES + len(entry.properties)
+        state = self._states[entry.properties]
+        state.entries += 1
+        self._noted[number] = Noted(number, who, replace(entry, identity="", properties=state.properties))
+        self._by_who[who].append(number)
+        self.size += ENTRY_BYTES
+        while len(self._noted) > self._entries or self.size > self._max_bytes:
+            self._remove(next(iter(self._noted)))
+
+    def note_answers(self, numbers: Iterable[int], answers: Mapping[int, str], now: float, *, delivered: bool) -> None:
+        """Count an attempt for those *numbers* that are here, and note its answer."""
+        for number in numbers:
+            if noted := self._noted.get(number):
+                noted.attempts += 1
+                noted.answer, noted.answered_at, noted.delivered = answers.get(number, ""), now, delivered
+
+    def trace(self, identity: str) -> Iterator[Noted]:
+        """What is noted of *identity*, newest first."""
+        numbers = self._by_who.get(identity_fingerprint(self._secret, identity), ())
+        return (self._noted[number] for number in reversed(numbers))
+
+    def forget(self, identity: str) -> int:
+        """Remove what is noted of *identity*; return how many entries that were."""
+        numbers = list(self._by_who.get(identity_fingerprint(self._secret, identity), ()))
+        for number in numbers:
+            self._remove(number)
+        return len(numbers)
+
+    def _remove(self, number: int) -> None:
+        """Remove an entry, the first of its identity."""
+        noted = self._noted.pop(number)
+        numbers = self._by_who[noted.who]
+        numbers.popleft()
+        if not numbers:
+            del self._by_who[noted.who]
+        properties = noted.entry.properties
+        state = self._states[properties]
+        state.entries -= 1
+        self.size -= ENTRY_BYTES
+        if not state.entries:
+            del self._states[properties]
+            self.size -= STATE_BYTES + len(properties)
