@@ -56,6 +56,15 @@ class Environment:
     lane: Lane
     # The name of the Heap event.
     event: str
+    # Only what differs from before is sent, or repeats it after *heartbeat* seconds (0: never).
+    on_change: bool = False
+    heartbeat: float = 0.0
+    # How many identities are remembered for it.
+    remember: int = 0
+    # A newer event replaces its identity's waiting one while the lane, which may use *share* of Heap's limits, holds
+    # more than it sends in so many seconds; None: it never does.
+    latest_after: float | None = None
+    share: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,42 @@ class Verdict:
 
     send: bool
     reason: str
+
+
+# Somebody in one environment: its name in the YAML, and the identity as events have it.
+Who = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was sent last for an identity, as far as the next decision needs it."""
+
+    fingerprint: int
+    # Seconds since 1970: when the answer was received that it was made of.
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Answers for an identity that were like what was sent last."""
+
+    times: int
+    # Seconds since 1970: when the last of them was received.
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Coalescing:
+    """How the events of one put stand to those before them."""
+
+    # The fingerprints of events that are to be remembered as sent, by their keys.
+    fingerprints: Mapping[str, int] = field(default_factory=dict)
+    # How many identities are remembered at most, by environment.
+    remember: Mapping[str, int] = field(default_factory=dict)
+    # Unchanged answers that were not told yet.
+    repeats: Mapping[Who, Repeats] = field(default_factory=dict)
+    # Environments where a newer event replaces its identity's waiting ones while more than so many wait in the lane.
+    latest: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +222,8 @@ class Forgotten:
     dead_letters: int
     # Entries.
     journal: int
+    # Environments that remembered what was sent last for it.
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +300,11 @@ class Trace:
     place: Fate
     # When one that waits may be sent.
     due: float | None
-    # Of a dead letter.
+    # Of a dead letter; and of what is gone because it was superseded.
     cause: Cause | None
+    # Later answers that were like it, so that nothing was sent for them, and when the last of them was received.
+    unchanged: int = 0
+    unchanged_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
