@@ -89,11 +89,12 @@ def table(seen: Mapping[str, Figures]) -> str:
 def watched_table(costs: Sequence[watched.Cost]) -> str:
     """One line for each case, each figure with its ratio to the first's."""
     first = costs[0]
-    header = ["environments", "asked every second", "requests/s", "p50 µs (1 connection)", "p99 µs (1 connection)"]
-    lines = [row(header), row(["---:", "---", *["---:"] * 3])]
+    figures = ["requests/s", "CPU µs per request", "p50 µs (1 connection)", "p99 µs (1 connection)"]
+    lines = [row(["environments", "asked every second", *figures]), row(["---:", "---", *["---:"] * len(figures)])]
     for each in costs:
         cells = [
             ratio(each.per_second, first.per_second),
+            ratio(each.cpu_microseconds, first.cpu_microseconds),
             ratio(each.p50, first.p50),
             ratio(each.p99, first.p99),
         ]

@@ -36,6 +36,8 @@ class Cost:
     environments: int
     watched: bool
     per_second: float
+    # Processor time of the relay per request, that for whoever asks included.
+    cpu_microseconds: float
     # Microseconds from sending a request to its whole answer, over a single connection.
     p50: float
     p99: float
@@ -61,11 +63,14 @@ def compare(folder: Path, rounds: int, seconds: int) -> Sequence[Cost]:
 def _measure(case: Case, seconds: int) -> Cost:
     process = case.relay.process
     with _asking(case.relay.admin) if case.watched else nullcontext():
+        used = process.cpu_seconds
         busy = load.run(process.url, Demand(BUSY_CONNECTIONS, seconds, case.environments))
+        used = process.cpu_seconds - used
         time.sleep(EVERY_SECONDS)  # capture and commit come after the answers
         single = load.run(process.url, Demand(1, seconds, case.environments))
     process.rest()
-    return Cost(case.environments, case.watched, busy.per_second, single.p50, single.p99)
+    cpu_microseconds = used * 1e6 / busy.requests
+    return Cost(case.environments, case.watched, busy.per_second, cpu_microseconds, single.p50, single.p99)
 
 
 @contextmanager
@@ -93,6 +98,7 @@ def _median(rounds: Sequence[Cost]) -> Cost:
         environments=rounds[0].environments,
         watched=rounds[0].watched,
         per_second=statistics.median(each.per_second for each in rounds),
+        cpu_microseconds=statistics.median(each.cpu_microseconds for each in rounds),
         p50=statistics.median(each.p50 for each in rounds),
         p99=statistics.median(each.p99 for each in rounds),
     )

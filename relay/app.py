@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -40,7 +40,9 @@ from relay.watch import Watcher
 
 log = structlog.get_logger(__name__)
 
-# Committing what was captured takes milliseconds; a disk that hangs must not eat the time of the other steps.
+# An answer is read on for capture alone; a Flagsmith that hangs, or a disk, must not eat the time of the other steps.
+READ_ON_SECONDS = 1.0
+# Committing what was captured takes milliseconds.
 COMMIT_SECONDS = 3.0
 
 # For cutting what is still connected at the very end. Not 0: to aiohttp that is no limit at all.
@@ -215,7 +217,7 @@ class Relay:
             log.info("relay.captures", environment=name, heap=lane.url, outbox=config.outbox.label)
         if not config.environments:
             log.warning("relay.captures_nothing", advice="name an environment in the YAML")
-        self._parts.health.ready = True
+        self._parts.health.ready = not self.stopping  # a signal may have come already
         self.started.set()
 
     async def _shut_down(self, front: web.ServerRunner) -> None:
@@ -223,13 +225,10 @@ class Relay:
         log.info("relay.stopping", grace=limits.grace, finish=limits.finish)
         await asyncio.sleep(limits.grace)
         await _close_port(front, limits.finish)  # stop accepting; requests in flight finish
-        with suppress(TimeoutError):
-            async with asyncio.timeout(COMMIT_SECONDS):
-                await parts.proxy.finished()  # answers whose caller left are read to their end
-                await parts.capture.drained()  # what was captured reaches the outbox
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limits.drain):
-                await (parts.sender.drain() if parts.config.outbox.dies_with_process else parts.sender.stop())
+        await _within(READ_ON_SECONDS, parts.proxy.finished())  # answers whose caller left are read to their end
+        await _within(COMMIT_SECONDS, parts.capture.drained())  # what was captured reaches the outbox
+        deliver = parts.sender.drain if parts.config.outbox.dies_with_process else parts.sender.stop
+        await _within(limits.drain, deliver())
 
     async def _say_goodbye(self) -> None:
         """The last line: what became of the events."""
@@ -348,6 +347,13 @@ def reason_and_advice(failure: OSError, section: str) -> str:
     number = failure.errno or errno.EADDRNOTAVAIL  # newer asyncio gives no number for it
     advice = PORT_ADVICE.get(number, "change {section}.host or {section}.port")
     return f"{os.strerror(number)}; {advice.format(section=section)}"
+
+
+async def _within(seconds: float, step: Awaitable[None]) -> None:
+    """Give one *step* of the shutdown its time, and go on."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await step
 
 
 async def _close_port(runner: web.BaseRunner, finish: float = CUT_SECONDS) -> None:

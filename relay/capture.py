@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import structlog
 
 from relay.core.evaluate import evaluate
-from relay.core.translate import Translation, translate
+from relay.core.rules import Decision, decide
+from relay.core.translate import Translation, spelled_out
 from relay.errors import CaptureRefused, OutboxError, OutboxFull
 from relay.metrics import Metrics
 from relay.model import Clock, DeadLetter, Environment, Evaluation, Event, Exchange, JournalEntry, Verdict
@@ -34,8 +35,8 @@ SLICE_SECONDS = 0.001
 GATHER_SECONDS = 0.005
 # Events of one commit, so that the storage's other users get their turn.
 COMMIT_EVENTS = 1000
-# As Flagsmith's own integration does.
-EVERY_CALL = Verdict(True, "every_call")
+# Of an event that was never made.
+NO_PROPERTIES = b"{}"
 # Counts that come without events are handed over this often.
 TALLY_SECONDS = 1.0
 
@@ -72,6 +73,8 @@ class Capture:
         self._large_work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        # What was refused by reason since it began; a full disk refuses for hours, and is said once.
+        self._refusing: Counter[str] = Counter()
         # Held while an outcome is being committed: whoever compares the books takes it, and sees no half-done change.
         self.committing = asyncio.Lock()
         # What this process captured, and what of it is not in the outbox's books yet, by environment.
@@ -191,14 +194,19 @@ class Capture:
         found = evaluate(exchange, max_decoded=max_decoded, max_flags=self._limits.max_flags)
         if isinstance(found, Verdict):
             return _Prepared(skipped=found.reason)
-        return self._translate(exchange, found)
-
-    def _translate(self, exchange: Exchange, evaluation: Evaluation) -> "_Prepared":
         at = exchange.received_at
-        translation = translate(evaluation, exchange.environment, key=self._new_key(at), captured_at=at)
+        decision = decide(found, exchange.environment, key=self._new_key(at), captured_at=at)
+        if decision.translation:
+            self._count_altered(exchange.environment.name, decision.translation)
+        return _Prepared(
+            entry=decision.entry,
+            journal=_journal_entry(exchange, found, decision),
+            skipped="" if decision.entry else decision.verdict.reason,
+        )
+
+    def _count_altered(self, environment: str, translation: Translation) -> None:
         for reason, times in translation.altered.items():
-            self._metrics.altered.labels(exchange.environment.name, reason).inc(times)
-        return _Prepared(entry=translation.entry, journal=_journal_entry(exchange, translation))
+            self._metrics.altered.labels(environment, reason).inc(times)
 
     async def _commit(self) -> None:
         outcomes, self._done = self._done, []
@@ -221,7 +229,7 @@ class Capture:
             offer.committed.set_result(None)
 
     async def _store(self, entries: "list[Event | DeadLetter]", journal: list[JournalEntry]) -> bool:
-        """Put *entries* and the tally; False where the entries were refused, and the tally says so.
+        """Put *entries*, *journal* and the tally; False where the entries were refused, and the tally alone may do.
 
         A bug in the outbox refuses them too, and is raised on to who supervises this.
         """
@@ -237,13 +245,15 @@ class Capture:
         except OutboxError as failure:
             self._tally.update(tally)
             self._refuse_all(entries, failure)
-            return not entries
+            return not entries and not journal
         except Exception:
             self._tally.update(tally)
             self._refuse_all(entries, OutboxError("a bug in the outbox, logged as task.crashed"))
             raise
         for letter in dead:
             self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
+        if entries and self._refusing:
+            self._resume()
         return True
 
     def _refuse_all(self, entries: "Iterable[Event | DeadLetter]", failure: OutboxError) -> None:
@@ -251,8 +261,17 @@ class Capture:
         environments = Counter(_environment_of(entry) for entry in entries)
         for environment, times in environments.items():
             self._note(environment, "refused", reason, times)
-        if environments:
-            log.error("capture.refused", reason=reason, events=environments.total(), detail=str(failure))
+        if not environments:
+            return
+        if reason not in self._refusing:
+            log.error("capture.refused", reason=reason, detail=str(failure), consequence="events are lost, flags go on")
+        self._refusing[reason] += environments.total()
+
+    def _resume(self) -> None:
+        """Events are stored again: say so once for each reason that had kept them out."""
+        for reason, events in self._refusing.items():
+            log.info("capture.resumed", reason=reason, refused=events)
+        self._refusing.clear()
 
     def _settle_in_hand(self, events: Iterable[Event], tally: "Counter[tuple[str, str, str]]") -> None:
         self.in_hand.subtract(event.environment for event in events)
@@ -293,7 +312,7 @@ class _Offer:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What an exchange comes to: an entry for the outbox and one for its journal, or why there is none."""
+    """What an exchange comes to: an entry for the outbox, or why there is none; and one for its journal."""
 
     entry: Event | DeadLetter | None = None
     journal: JournalEntry | None = None
@@ -317,21 +336,17 @@ def _is_large(exchange: Exchange) -> bool:
     return len(exchange.answer_body) * weight + len(exchange.request_body) > LARGE_PLAIN
 
 
-def _journal_entry(exchange: Exchange, translation: Translation) -> JournalEntry:
-    """What is noted of an evaluation; an event that can never be sent has its obstacle for a reason."""
-    entry = translation.entry
-    if isinstance(entry, DeadLetter):
-        event, verdict = entry.event, Verdict(False, entry.cause.reason)
-    else:
-        event, verdict = entry, EVERY_CALL
+def _journal_entry(exchange: Exchange, evaluation: Evaluation, decision: Decision) -> JournalEntry:
+    """What is noted of an evaluation, under the identity that operators know, whatever Heap gets in its place."""
+    entry = decision.entry.event if isinstance(decision.entry, DeadLetter) else decision.entry
     return JournalEntry(
-        identity=event.identity,
-        environment=event.environment,
+        identity=spelled_out(evaluation.identity),
+        environment=exchange.environment.name,
         at=exchange.received_at,
         method=exchange.method,
-        verdict=verdict,
-        properties=translation.properties,
-        key=event.key,
+        verdict=decision.verdict,
+        properties=decision.translation.properties if decision.translation else NO_PROPERTIES,
+        key=entry.key if entry else "",
     )
 
 

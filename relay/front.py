@@ -31,7 +31,8 @@ class Front(web.Server):
             "auto_decompress": False,
             "access_log": None,
         }
-        self._busy: set[web.RequestHandler] = set()
+        # Who answers, by connection.
+        self._busy: dict[web.RequestHandler, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self.stopping = False
 
@@ -58,15 +59,26 @@ class Front(web.Server):
             # as after a second signal (https://github.com/python/cpython/issues/102780).
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), timeout)
+            await self._cut()
         await super().shutdown(CUT_SECONDS)
+
+    async def _cut(self) -> None:
+        """End the handlers while their connections stand, so that each can show that its answer is not whole.
+
+        aiohttp closes the connections first, and an answer whose end is the connection's would look complete.
+        """
+        for handler in (handlers := [*self._busy.values()]):
+            handler.cancel()
+        if handlers:
+            await asyncio.wait(handlers, timeout=CUT_SECONDS)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
-        self._busy.add(connection)
+        self._busy[connection] = request.task
         try:
             return await self._answer(request)
         finally:
-            self._busy.discard(connection)
+            del self._busy[connection]
             if not self._busy:
                 self._idle.set()
 

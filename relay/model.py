@@ -1,5 +1,6 @@
 """The nouns that cross module boundaries: frozen values without behaviour."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,13 +57,33 @@ class Environment:
     lane: Lane
     # The name of the Heap event.
     event: str
-    # Only what differs from before is sent, or repeats it after *heartbeat* seconds (0: never).
+    # From here on its rules; by default they send what Flagsmith's own integration does.
+    # Whether an identity is one that is never sent; None: none is.
+    blocks: Callable[[str], bool] | None = None
+    # The identities whose events are sent, and the features that become properties: a pattern of the whole name;
+    # None: all.
+    identities: re.Pattern[str] | None = None
+    features: re.Pattern[str] | None = None
+    # Whether events of transient identities, and those without a flag, are skipped.
+    skip_transient: bool = False
+    skip_empty: bool = False
+    # The part of the identities whose events are sent.
+    sample: float = 1.0
+    # Properties of each event, acceptable to Heap as they are.
+    extra_properties: Mapping[str, Scalar] = field(default_factory=dict)
+    # Whether "<feature>.variant" is added.
+    variants: bool = False
+    # The key of the hash that Heap gets as the identity; None: it gets the identity itself.
+    hash_key: bytes | None = field(default=None, repr=False)
+    # Whether all is decided, and nothing sent.
+    shadow: bool = False
+    # Whether only what differs from before is sent; an unchanged state again after *heartbeat* seconds (0: never).
     on_change: bool = False
     heartbeat: float = 0.0
-    # How many identities are remembered for it.
+    # The identities that are remembered for that.
     remember: int = 0
-    # A newer event replaces its identity's waiting one while the lane, which may use *share* of Heap's limits, holds
-    # more than it sends in so many seconds; None: it never does.
+    # A newer event replaces its identity's waiting ones while the lane, which may use *share* of Heap's limits, holds
+    # more than it sends in so many seconds; None: nothing is replaced.
     latest_after: float | None = None
     share: float = 0.8
 
@@ -271,7 +292,7 @@ class JournalEntry:
     # Of the call, "GET" or "POST".
     method: str
     verdict: Verdict
-    # One JSON object: the event's properties, made or not.
+    # One JSON object: the properties of the event, sent or not; empty where none was made.
     properties: bytes
     # The event's idempotency key, empty where no event was made.
     key: str

@@ -201,6 +201,10 @@ class Proxy:
             if reply is None:
                 raise
             reply.abort()
+        except BaseException:  # told to end
+            if reply is not None and reply.begun:
+                reply.abort()
+            raise
         finally:
             self._part_with(passage.tee, answer)
         return reply

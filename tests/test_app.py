@@ -3,17 +3,19 @@
 import asyncio
 import errno
 import json
+from pathlib import Path
 
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from relay import config
 from relay.app import Relay, reason_and_advice
 from relay.errors import StartError
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
-from tests.conftest import APP_ID, CLIENT_KEY, StartRelay
+from tests.conftest import APP_ID, CLIENT_KEY, StartRelay, settings, write
 
 IDENTITIES = "/api/v1/identities/"
 
@@ -79,6 +81,18 @@ async def test_an_ephemeral_outbox_is_delivered_at_shutdown_without_linger(
         await identify(http, relay, "ada")
 
     assert [event.identity for event in heap.stored(APP_ID)] == ["ada"]
+
+
+async def test_a_relay_that_is_told_to_stop_while_it_starts_is_never_ready(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path
+) -> None:
+    path = write(tmp_path, settings(flagsmith, heap))
+    relay = Relay(config.load(path, {}).config)
+    relay.stop()
+
+    await relay.run()
+
+    assert not relay.parts.health.ready
 
 
 async def test_an_unknown_key_is_forwarded_and_not_captured(

@@ -8,12 +8,15 @@ import threading
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import brotli
 import pytest
 from prometheus_client import CollectorRegistry
 
+from relay import log as relay_log
 from relay.capture import Capture, time_ordered_key
+from relay.core.identity import hashed
 from relay.metrics import Metrics
 from relay.model import Book, Cause, Coalescing, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
 from relay.outbox import NOTHING_SENT, Tally
@@ -42,8 +45,10 @@ def answer(identity: str = "ada", *, padding: int = 0) -> bytes:
     return json.dumps({"identifier": identity, "flags": [flag], "padding": "x" * padding}).encode()
 
 
-def feed(capture: Capture, body: bytes, *, coding: str = "") -> "asyncio.Future[None] | None":
-    recording = capture.begin(ENVIRONMENT, "GET", TARGET, "", "")
+def feed(
+    capture: Capture, body: bytes, *, coding: str = "", environment: Environment = ENVIRONMENT
+) -> "asyncio.Future[None] | None":
+    recording = capture.begin(environment, "GET", TARGET, "", "")
     recording.answered("application/json", coding)
     recording.answer_chunk(body)
     return recording.finish(1_800_000_000.0)
@@ -102,6 +107,43 @@ async def test_an_evaluation_that_can_never_be_sent_is_noted_with_the_reason() -
 
     assert (found.verdict, found.place) == (Verdict(False, "identity_too_long"), "dead_letter")
     assert found.cause == Cause("identity_too_long")
+
+
+async def test_what_a_rule_skips_is_counted_and_noted_with_its_reason_and_no_properties() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer(), environment=replace(ENVIRONMENT, sample=0.0))
+
+        assert await book_of(capture, outbox) == Book(captured=1, skipped={"sampled_out": 1})
+        (found,) = await outbox.trace("ada", limit=9, now=1_800_000_001.0)
+
+    assert (found.verdict, found.place) == (Verdict(False, "sampled_out"), "not_sent")
+    assert (found.key, found.properties) == ("", b"{}")
+
+
+@pytest.mark.parametrize("identity", ["ada", "a" * 300])
+async def test_in_shadow_the_outbox_gets_counts_and_the_journal_and_neither_event_nor_dead_letter(
+    identity: str,
+) -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer(identity), environment=replace(ENVIRONMENT, shadow=True))
+
+        assert await book_of(capture, outbox) == Book(captured=1, skipped={"shadow": 1})
+        (found,) = await outbox.trace(identity, limit=9, now=1_800_000_001.0)
+
+    assert (found.verdict, found.place) == (Verdict(False, "shadow"), "not_sent")
+    assert (found.key, found.properties) == ("", b'{"dark_mode":true}')
+
+
+async def test_the_journal_knows_a_hashed_identity_by_the_name_that_operators_know() -> None:
+    async with capturing() as (capture, outbox):
+        feed(capture, answer("ada\0"), environment=replace(ENVIRONMENT, hash_key=b"0123456789abcdef"))
+        await capture.drained()
+
+        (found,) = await outbox.trace("ada\\u0000", limit=9, now=1_800_000_001.0)
+        (claim,) = (await outbox.claim(LANE, limit=9, max_bytes=10_000, now=1_800_000_001.0, lease=60)).claims
+
+    assert (found.verdict, found.key) == (Verdict(True, "every_call"), claim.event.key)
+    assert claim.event.identity == hashed("ada\0", b"0123456789abcdef")
 
 
 async def test_an_answer_without_flags_is_skipped_and_counted() -> None:
@@ -207,6 +249,57 @@ async def test_a_full_outbox_refuses_the_new_and_counts_it() -> None:
         feed(capture, answer())
 
         assert await book_of(capture, outbox) == Book(captured=1, refused={"outbox_full": 1})
+
+
+async def test_a_full_outbox_is_said_once_and_how_much_it_cost_when_it_is_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    relay_log.configure("info", console=False)
+    async with capturing(max_bytes=1) as (capture, outbox):
+        for _ in range(3):
+            feed(capture, answer())
+            await capture.drained()
+        outbox._max_bytes = 10_000_000
+        feed(capture, answer())
+        await capture.drained()
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["reason"], line.get("refused")) for line in lines] == [
+        ("capture.refused", "outbox_full", None),
+        ("capture.resumed", "outbox_full", 3),
+    ]
+
+
+class BusyOutbox(MemoryOutbox):
+    """Full; and while it is asked to take a journal, another answer comes."""
+
+    more: Callable[[], object]
+    seen: tuple[int, ...] = ()
+
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+    ) -> None:
+        if journal and len(self.seen) < 3:
+            self.seen += ((await self.books()).get("tests", Book()).captured,)
+            self.more()
+        await super().put(events, dead_letters, tally, journal)
+
+
+async def test_a_full_outbox_that_takes_no_journal_takes_the_counts_without_waiting_for_a_pause() -> None:
+    outbox = BusyOutbox(max_bytes=1, dead_letter_share=0.25, journal_entries=10)
+    capture = Capture(outbox, LIMITS, Metrics.on(CollectorRegistry()))
+    outbox.more = lambda: feed(capture, answer(), environment=replace(ENVIRONMENT, sample=0.0))
+    outbox.more()
+    running = asyncio.create_task(capture.run())
+
+    assert await book_of(capture, outbox) == Book(captured=4, skipped={"sampled_out": 4})
+    assert outbox.seen == (0, 1, 2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 class BrokenOutbox(MemoryOutbox):

@@ -102,7 +102,7 @@ async def test_a_callback_that_crashed_does_not_show_its_arguments(capsys: pytes
     await asyncio.sleep(0)
 
     line = json.loads(capsys.readouterr().err)
-    assert line["event"] == "Exception in callback crash"
+    assert line["event"].startswith("Exception in callback crash")  # from Python 3.12 on, also where it is
     assert line["exception"].startswith("ValueError at test_log.py:")
     assert "ada" not in str(line)
 

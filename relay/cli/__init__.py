@@ -12,12 +12,16 @@ import click
 from relay import __version__
 from relay.errors import ConfigError, RelayError
 
-# Each is a module of this package that holds a click command of the same name. What they do stands here too, so that
-# `relay --help` imports none of them.
+# Each is a module of this package that holds a click command of the same name, with _ for -. What they do stands here
+# too, so that `relay --help` imports none of them.
 COMMANDS = {
     "run": "The relay.",
     "check": "Find every mistake in the YAML; show the merged result, secrets masked; probe it with --live.",
     "status": "How the relay is doing: the status page in the terminal.",
+    "trace": "What happened to one identity's last evaluations, and why.",
+    "dead-letters": "What was set aside: list, show, replay, drop.",
+    "orphans": "What waits for Heap apps that no environment names: list, move, drop.",
+    "forget": "Erase one identity from the outbox.",
     "schema": "JSON Schema of the YAML, for editors.",
     "preview": "Show the exact Heap event of one identity; send nothing.",
     "sandbox": "The whole path on one machine, with nothing else.",
@@ -47,7 +51,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"relay.cli.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"relay.cli.{module}"), module)
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake of ours, not of the caller
         return command
 

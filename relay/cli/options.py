@@ -1,5 +1,9 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how their values are read."""
 
+import re
+import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -8,3 +12,41 @@ import click
 config_file = click.option(
     "-c", "--config", "path", metavar="FILE", type=click.Path(path_type=Path), required=True, help="The YAML file."
 )
+as_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Moment(click.ParamType[float]):
+    """Seconds since 1970, from a date, a date with a time (UTC unless it says otherwise), or an age."""
+
+    name = "moment"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        if age := re.fullmatch(r"(\d{1,9})([smhd])", text, re.ASCII):
+            return time.time() - int(age[1]) * UNITS[age[2]]
+        try:
+            at = datetime.fromisoformat(text)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            self.fail("is no moment; write 2026-11-24, 2026-11-24T14:00 (UTC), or an age like 2h or 7d", param, ctx)
+
+
+def read_identity(argument: str) -> str:
+    """The identity that was given; - reads standard input, so that it is not in the list of processes."""
+    if argument != "-":
+        return argument
+    return sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+
+
+def stamp(at: float) -> str:
+    """ "2026-11-24 14:02:11", in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def iso(at: float) -> str:
+    """ "2026-11-24T14:02:11.123Z", for machines."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

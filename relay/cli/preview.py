@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,13 +12,13 @@ import click
 
 from relay import __version__, config
 from relay.capture import time_ordered_key
-from relay.cli.options import config_file
+from relay.cli.options import config_file, read_identity
 from relay.config import Config, EnvironmentConfig
 from relay.core.evaluate import evaluate
 from relay.core.recognise import VIA
-from relay.core.translate import Translation, translate
+from relay.core.rules import Decision, decide
 from relay.errors import CaptureRefused, ConfigError, RelayError, UpstreamError
-from relay.model import DeadLetter, Evaluation, Event, Exchange
+from relay.model import DeadLetter, Event, Exchange, Verdict
 from relay.upstream import Outgoing, Upstream, UpstreamAnswer
 
 # Why nothing would be sent, in a reader's words.
@@ -31,6 +30,12 @@ REASONS = {
     "identity_too_long": "Heap takes identities of at most 255 characters, and a cut one would be somebody else's",
     "identity_unacceptable": "the identity holds NUL or half a character, and a changed one would be somebody else's",
     "event_too_large": "the event does not fit into one request to Heap",
+    "blocked": "the identity is of a kind that identity.block names",
+    "filtered": "the identity is not one that identities includes",
+    "transient": "the identity is transient",
+    "sampled_out": "the identity is not in the sample",
+    "empty": "no flag is left that could be sent",
+    "shadow": "the environment's rules say shadow: true",
 }
 
 # What to do about an answer other than 200, by its status, else by its class. The answer's own words are not repeated:
@@ -44,7 +49,6 @@ ADVICE = {
 }
 CLASS_ADVICE = {
     3: "write the address it redirects to as upstream.url",
-    4: "try another identity, or ask whoever runs it",
     5: "it, or what stands before it, is not well; try again later",
 }
 
@@ -61,8 +65,7 @@ def preview(path: Path, name: str, identity: str) -> None:
     """
     settings = config.load(path, os.environ).config
     environment = find(settings, name, path)
-    if identity == "-":
-        identity = sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    identity = read_identity(identity)
     _note(f"asking {settings.upstream.url}: Flagsmith counts the call, and makes the identity exist in {name}")
     call = asyncio.run(exchange(settings, environment, identity))
     show(outcome(call, settings))
@@ -93,7 +96,7 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
     if answer.status != 200:
         raise RelayError(
             f"Flagsmith at {settings.upstream.url} answered {answer.status} to the first key of {environment.name}; "
-            f"{advice(answer.status)}"
+            f"{advice(answer.status, 'try another identity, or ask whoever runs it')}"
         )
     if body is None:
         return "too_large"
@@ -133,39 +136,39 @@ async def read(answer: UpstreamAnswer, limit: int) -> bytes | None:
     return bytes(body)
 
 
-def advice(status: int) -> str:
-    """What to do about an answer other than 200."""
-    return ADVICE.get(status) or CLASS_ADVICE.get(status // 100, "ask whoever runs it")
+def advice(status: int, otherwise: str) -> str:
+    """What to do about an answer of that *status*; *otherwise* where there is none of its own."""
+    return ADVICE.get(status) or CLASS_ADVICE.get(status // 100, otherwise)
 
 
-def outcome(call: Exchange | str, settings: Config) -> Translation | str:
-    """What the relay would make of *call*: a translation, or the reason why there is none."""
+def outcome(call: Exchange | str, settings: Config) -> Decision:
+    """What the relay would decide about *call*."""
     if isinstance(call, str):
-        return call
+        return Decision(Verdict(False, call))
     try:
         found = evaluate(call, max_decoded=settings.capture.max_decoded, max_flags=settings.capture.max_flags)
     except CaptureRefused as refusal:
-        return refusal.reason
-    if not isinstance(found, Evaluation):
-        return found.reason
+        return Decision(Verdict(False, refusal.reason))
+    if isinstance(found, Verdict):
+        return Decision(found)
     key = time_ordered_key(call.received_at)
-    return translate(found, call.environment, key=key, captured_at=call.received_at)
+    return decide(found, call.environment, key=key, captured_at=call.received_at)
 
 
-def show(made: Translation | str) -> None:
+def show(decision: Decision) -> None:
     """The event on standard output; on standard error where it would go, what was altered, or why it would not go."""
-    if isinstance(made, str):
-        _note(f"nothing would be sent: {made}, {REASONS[made]}")
-        return
-    _print_event(made.entry.event if isinstance(made.entry, DeadLetter) else made.entry)
-    if made.altered:
-        counts = ", ".join(f"{reason} {times}" for reason, times in sorted(made.altered.items()))
-        _note(f"altered, so that Heap takes it: {counts}")
-    if isinstance(made.entry, DeadLetter):
-        reason = made.entry.cause.reason
-        _note(f"nothing would be sent: a dead letter, {reason}, {REASONS[reason]}")
-    else:
-        _note(f"would go to app {made.entry.lane.app_id} at {made.entry.lane.url}; nothing was sent")
+    verdict, made = decision.verdict, decision.translation
+    if made:
+        event = made.entry.event if isinstance(made.entry, DeadLetter) else made.entry
+        _print_event(event)
+        if made.altered:
+            counts = ", ".join(f"{reason} {times}" for reason, times in sorted(made.altered.items()))
+            _note(f"altered, so that Heap takes it: {counts}")
+        if verdict.send:
+            _note(f"would go to app {event.lane.app_id} at {event.lane.url}; nothing was sent")
+    if not verdict.send:
+        dead = "a dead letter, " if decision.entry else ""
+        _note(f"nothing would be sent: {dead}{verdict.reason}, {REASONS[verdict.reason]}")
 
 
 def _print_event(event: Event) -> None:

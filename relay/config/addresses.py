@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo, WithJsonSchema
 
-from relay.config.values import REFERENCE, Text, fits, hides, mistake, read_text, refuse, scalar_schema
+from relay.config.values import REFERENCE, Text, fits, hides, mistake, read_text, refuse, scalar_schema, utf16_units
 
 # Labels of a DNS name; container networks also use underscores. What ends in a number is an IPv4 address or nothing
 # (url.spec.whatwg.org/#ends-in-a-number-checker).
@@ -142,6 +142,16 @@ def read_secret(value: Any) -> SecretStr:
     )
 
 
+HASH_KEY_ADVICE = 'write at least 16 characters that nobody can guess, by reference: "${HMAC_KEY}"'
+
+
+@hides
+def read_hash_key(value: Any) -> SecretStr:
+    """A key that cannot be found by trying, from identities and their hashes."""
+    secret: SecretStr = read_secret(value)
+    return secret if len(secret.get_secret_value()) >= 16 else refuse(f"is too short a key; {HASH_KEY_ADVICE}")
+
+
 def fingerprint(key: SecretStr) -> str:
     """The name the log has for a key: enough to tell keys apart, too little to use one."""
     return f"sha256:{hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:8]}"
@@ -180,9 +190,9 @@ FlagsmithKey = Annotated[
     PlainSerializer(fingerprint, when_used="json"),
     WithJsonSchema({"type": "string", "minLength": 1}),
 ]
-Secret = Annotated[
+HashKey = Annotated[
     SecretStr,
-    BeforeValidator(read_secret),
+    BeforeValidator(read_hash_key),
     PlainSerializer(lambda _: "***", when_used="json"),
     WithJsonSchema({"type": "string"}),
 ]
@@ -202,10 +212,6 @@ AppId = Annotated[
     BeforeValidator(read_app_id),
     WithJsonSchema({"type": "string", "pattern": f"^[0-9]+$|{REFERENCE}"}),
 ]
-
-
-def utf16_units(text: str) -> int:
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 # Heap takes names of up to 1,024 characters (developers.heap.io/reference/track-1); it counts in JavaScript.

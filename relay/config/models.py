@@ -140,7 +140,8 @@ class Config(Section):
 
     def by_key(self) -> dict[str, Environment]:
         """Flagsmith key → environment."""
-        return {key.get_secret_value(): each.environment() for each in self.environments for key in each.keys}
+        made = [(each.environment(), each.keys) for each in self.environments]
+        return {key.get_secret_value(): environment for environment, keys in made for key in keys}
 
     def lanes(self) -> dict[Lane, float]:
         """Heap app → the part of its limits this process may use."""

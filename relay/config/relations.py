@@ -86,12 +86,23 @@ def warnings(written: Node, config: Config) -> Iterator[Flaw]:
         )
     if not config.environments:
         yield Flaw(written.line, "environments", "is empty, so all is forwarded and nothing captured; add one")
-    for at, environment in enumerate(_environments(written)):
+    yield from _secret_in_plain_text("defaults", _get(written, "defaults"))
+    for at, (environment, settings) in enumerate(zip(_environments(written), config.environments, strict=True)):
         for path, key in _keys(environment, at):
             if isinstance(key.value, Scalar) and "ser." in key.value:
                 yield Flaw(
                     key.line, path, "is a server-side key, a secret, in plain text; write ${NAME} or ${file:PATH}"
                 )
+        yield from _secret_in_plain_text(f"environments[{at}]", environment)
+        if settings.sample == 0:
+            line = environment.entries().get("sample", environment).line
+            yield Flaw(line, f"environments[{at}].sample", "is 0, so nothing is ever sent; write a part, like 0.1")
+
+
+def _secret_in_plain_text(path: str, rules: Node) -> Iterator[Flaw]:
+    key = _get(rules, "identity", "key")
+    if isinstance(key.value, Scalar) and "${" not in key.value:
+        yield Flaw(key.line, f"{path}.identity.key", "is a secret in plain text; write ${NAME} or ${file:PATH}")
 
 
 def reminder(config: Config) -> str:

@@ -4,15 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from relay.config.addresses import AppId, EventName, FlagsmithKey, HttpUrl, Secret
+from relay.config.addresses import AppId, EventName, FlagsmithKey, HashKey, HttpUrl
+from relay.config.patterns import Block, Glob, compile_blocks, compile_globs, covers
 from relay.config.section import Section
 from relay.config.values import (
     Boolean,
     Count,
     Duration,
-    Plain,
+    Properties,
     Sample,
-    Text,
     Word,
     fits,
     mistake,
@@ -39,7 +39,6 @@ Share = Annotated[
     ),
     or_reference({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SHARE}),
 ]
-Patterns = tuple[Text, ...]
 
 
 class HeapRules(Section):
@@ -97,18 +96,35 @@ class WhenBehindConfig(Section):
 
 
 class NamesConfig(Section):
-    """Which names are meant, by patterns with * and ?."""
+    """Which names are meant, by patterns of the whole name: * is any text, ? any one character, all else itself."""
 
-    include: Patterns = Field(("*",), description="Names that match any of these, …")
-    exclude: Patterns = Field((), description="… and none of these.")
+    include: tuple[Glob, ...] = Field(("*",), description="Names that match any of these, …")
+    exclude: tuple[Glob, ...] = Field((), description="… and none of these.")
+
+    def fault(self) -> str:
+        """What of it can never match; empty where nothing is known not to."""
+        if not self.include:
+            return 'includes nothing; write include: ["*"] for all names, or shadow: true to send nothing'
+        for at, glob in enumerate(self.include):
+            for by, wide in enumerate(self.exclude):
+                if covers(wide, glob):
+                    return f"has an include[{at}] that can never match: exclude[{by}] excludes it; delete one"
+        return ""
 
 
 class IdentityConfig(Section):
     """How an identity becomes Heap's identity."""
 
     mode: Literal["pass", "hmac_sha256"] = Field("pass", description="pass: as it is. hmac_sha256: a keyed hash of it.")
-    key: Secret | None = Field(None, description="The hash's key, by reference.", examples=["${HMAC_KEY}"])
-    block: Patterns = Field((), description="Identities never sent: the word email, or regular expressions.")
+    key: HashKey | None = Field(
+        None, description="The hash's key, by reference; at least 16 characters.", examples=["${HMAC_KEY}"]
+    )
+    block: tuple[Block, ...] = Field(
+        (), description="Identities never sent: the word email, or regular expressions that are found in them."
+    )
+
+    def hash_key(self) -> bytes | None:
+        return self.key.get_secret_value().encode() if self.key and self.mode == "hmac_sha256" else None
 
 
 class DailyCapConfig(Section):
@@ -134,13 +150,13 @@ class Rules(Section):
     when_behind: WhenBehindConfig = WhenBehindConfig()
     features: NamesConfig = Field(NamesConfig(), description="Features that become properties of the event.")
     identities: NamesConfig = Field(NamesConfig(), description="Identities whose events are sent.")
-    sample: Sample = Field(1.0, description="Part of the identities whose events are sent.")
+    sample: Sample = Field(1.0, description="Part of the identities whose events are sent, always the same ones.")
     transient: Literal["send", "skip"] = Field("send", description="Events of transient identities.")
     empty: Literal["send", "skip"] = Field("send", description="Events without a single flag.")
-    extra_properties: dict[str, Plain] = Field({}, description="Static properties of each event.")
+    extra_properties: Properties = Field({}, description="Static properties of each event; a feature's name wins.")
     variants: Boolean = Field(False, description='true: adds "<feature>.variant" where Flagsmith gives one.')
     identity: IdentityConfig = IdentityConfig()
-    shadow: Boolean = Field(False, description="true: everything runs, nothing is sent.")
+    shadow: Boolean = Field(False, description="true: everything runs, nothing is sent, no event is stored.")
     daily_cap: DailyCapConfig = DailyCapConfig()
 
 
@@ -160,5 +176,34 @@ class EnvironmentConfig(EnvironmentEntry):
 
     heap: HeapConfig = Field(description="Where they go.", examples=[{"app_id": "${HEAP_APP_ID}", "region": "us"}])
 
+    @field_validator("features", "identities", mode="after")
+    @classmethod
+    def _something_can_match(cls, names: NamesConfig) -> NamesConfig:
+        if fault := names.fault():
+            raise mistake(fault)
+        return names
+
+    @field_validator("identity", mode="after")
+    @classmethod
+    def _a_hash_has_a_key(cls, identity: IdentityConfig) -> IdentityConfig:
+        if identity.mode == "hmac_sha256" and not identity.key:
+            raise mistake('has mode hmac_sha256 and no key; write key: "${HMAC_KEY}"')
+        return identity
+
     def environment(self) -> Environment:
-        return Environment(self.name, self.heap.lane(), self.event)
+        """It as the capture half needs it, with all patterns compiled."""
+        return Environment(
+            self.name,
+            self.heap.lane(),
+            self.event,
+            blocks=compile_blocks(self.identity.block),
+            identities=compile_globs(self.identities.include, self.identities.exclude),
+            features=compile_globs(self.features.include, self.features.exclude),
+            skip_transient=self.transient == "skip",
+            skip_empty=self.empty == "skip",
+            sample=self.sample,
+            extra_properties=self.extra_properties,
+            variants=self.variants,
+            hash_key=self.identity.hash_key(),
+            shadow=self.shadow,
+        )

@@ -5,6 +5,7 @@ No mistake's text repeats the value: it may be a secret; who reports the mistake
 """
 
 import functools
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
@@ -19,6 +20,7 @@ SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 SIZE = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB|KB|MB|GB)", re.ASCII)
 BYTES = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1}
 WHOLE = re.compile(r"0|[1-9]\d{0,14}", re.ASCII)
+SIGNED = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?", re.ASCII)
 DECIMAL = re.compile(r"\d{1,9}(\.\d{1,9})?|\.\d{1,9}", re.ASCII)
 BOOLEANS = {**dict.fromkeys(("true", "yes", "on"), True), **dict.fromkeys(("false", "no", "off"), False)}
 # What other readers of the file take for a number or a boolean where it stands without quotes.
@@ -232,8 +234,44 @@ Word = Annotated[
 ]
 
 
-def read_plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | float) else refuse("is no plain value; write text, a number, or true")
+PLAIN_ADVICE = "write text, a number in plain digits, true or false"
 
 
-Plain = Annotated[str | int | float | bool, BeforeValidator(read_plain)]
+def read_plain(value: Any) -> str | int | float | bool:
+    """Text; or, written without quotes and as every reader of YAML takes it, a number or a boolean."""
+    if type(value) in {bool, int, float}:
+        return value  # type: ignore[no-any-return]
+    if not (isinstance(value, Scalar) and value.plain):
+        return read_text(value, PLAIN_ADVICE)
+    if value in {"true", "false"}:
+        return value == "true"
+    if SIGNED.fullmatch(value):
+        return float(value) if "." in value else int(value)
+    if NOT_TEXT.fullmatch(value) or value.lower() in BOOLEANS:
+        return refuse(f"is not the same to every reader of YAML; put it in quotes, or {PLAIN_ADVICE}")
+    return read_text(value, PLAIN_ADVICE)
+
+
+def utf16_units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+# Heap takes property values of fewer than 1,024 characters (developers.heap.io/reference/track-1); it counts in
+# JavaScript. Its own SDKs drop names longer than 512 (github.com/heap/heap-swift-core-sdk).
+Property = Annotated[
+    str | int | float | bool,
+    BeforeValidator(read_plain),
+    fits(
+        lambda value: not isinstance(value, str) or utf16_units(value) <= 1023,
+        "is longer than 1,023 characters, more than Heap takes; shorten it",
+    ),
+    fits(lambda value: not isinstance(value, float) or math.isfinite(value), f"is no number; {PLAIN_ADVICE}"),
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": 1023}, {"type": ["number", "boolean"]}]}),
+]
+Properties = Annotated[
+    dict[str, Property],
+    fits(
+        lambda properties: all(name.strip() and name.isprintable() and utf16_units(name) <= 512 for name in properties),
+        "has a name that is empty, cannot be seen, or is longer than 512 characters; write another one",
+    ),
+]

@@ -54,6 +54,17 @@ def rate_of(limit: Limit, share: float) -> Rate:
     return Rate(per_second, max(1.0, min(SAVED * per_second, (1 - share) * limit.amount / 2)))
 
 
+def rate_within(limit: Limit, share: float) -> Rate:
+    """The bucket that lets no window have more than *share* of *limit*, its burst included, or one where that is less.
+
+    For what comes in few large pieces: of those a burst weighs. Below two per window the bucket fills half as fast as
+    the share would let it, so that two are more than a window apart.
+    """
+    amount = min(share, MOST) * limit.amount
+    burst = max(1.0, amount * SAVED / (SAVED + limit.window))
+    return Rate((amount - min(burst, amount / 2)) / limit.window, burst)
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """*tokens* were there *at* that moment (monotonic seconds)."""
@@ -115,7 +126,7 @@ class Budget:
     def __init__(self, share: float, start: float) -> None:
         self.rate = rate_of(APP_EVENTS, share)
         self._identity_events = rate_of(IDENTITY_EVENTS, share)
-        self._identity_requests = rate_of(IDENTITY_REQUESTS, share)
+        self._identity_requests = rate_within(IDENTITY_REQUESTS, share)
         self._start = start
         self._lane = Bucket(0.0, start)
         # Both in the order of the last change; full buckets and past plans are forgotten.

@@ -12,6 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from relay.core.batch import BATCH_BYTES
+from relay.core.identity import hashed
 from relay.model import Cause, DeadLetter, Environment, Evaluation, Event, Flag, Scalar
 
 # developers.heap.io/reference/track-1: an identity has at most 255 characters, a property value fewer than 1,024.
@@ -26,6 +27,9 @@ LARGEST_INTEGER = 2**53 - 1
 OBSTACLES = frozenset({"identity_unacceptable", "identity_too_long", "event_too_large"})
 
 ENVELOPE = b'{"app_id":"","events":[]}'
+
+# Follows the feature's name in the key of its variant.
+VARIANT = ".variant"
 
 # Heap's SDKs drop a key without a visible character.
 BLANK_KEY = "(blank)"
@@ -47,14 +51,17 @@ class Translation:
 def translate(evaluation: Evaluation, environment: Environment, *, key: str, captured_at: float) -> Translation:
     """The event that Flagsmith's own integration would send, with *key* and *captured_at* (seconds since 1970) added.
 
+    Rules that are not of the default add static properties or variants, or put a hash in the identity's place.
     Properties are in the answer's order. Names and values that Heap would refuse are altered, and counted: "key_blank",
     "key_cut", "key_replaced", "key_renamed", "value_cut", "value_replaced", "value_nested", "value_not_finite",
-    "integer_as_text". What cannot be altered without telling Heap an untruth is a dead letter: "identity_too_long" and
-    "identity_unacceptable" (another identity is another person) and "event_too_large" (fewer flags are other flags).
+    "integer_as_text". What rules would add under the name of a feature is left out: "added_left_out". What cannot be
+    altered without telling Heap an untruth is a dead letter: "identity_too_long" and "identity_unacceptable" (another
+    identity is another person) and "event_too_large" (fewer flags are other flags).
     """
     altered: Counter[str] = Counter()
-    properties = _ENCODE(_properties(evaluation.flags, altered))
-    identity = _spelled_out(evaluation.identity)
+    properties = _ENCODE(_properties(evaluation.flags, environment, altered))
+    name = evaluation.identity if environment.hash_key is None else hashed(evaluation.identity, environment.hash_key)
+    identity = spelled_out(name)
     body = _ENCODE(
         {
             "event": environment.event,
@@ -65,7 +72,7 @@ def translate(evaluation: Evaluation, environment: Environment, *, key: str, cap
         }
     )
     event = Event(key, environment.name, environment.lane, identity, captured_at, body)
-    obstacle = _obstacle(evaluation.identity, event)
+    obstacle = _obstacle(name, event)
     return Translation(DeadLetter(event, Cause(obstacle)) if obstacle else event, properties, altered)
 
 
@@ -79,12 +86,37 @@ def _obstacle(identity: str, event: Event) -> str:
     return ""
 
 
-def _properties(flags: tuple[Flag, ...], altered: Counter[str]) -> dict[str, Scalar]:
+def _properties(flags: tuple[Flag, ...], environment: Environment, altered: Counter[str]) -> dict[str, Scalar]:
     """Of features with one name the last one counts, in the place of the first, as in Flagsmith's own dictionary."""
     values = {flag.name: _value(flag, altered) for flag in flags}
-    if all(map(_is_plain_key, values)):
+    if environment.variants:
+        values = _with_variants(values, {flag.name: flag for flag in flags}, altered)
+    if not all(map(_is_plain_key, values)):
+        values = dict(zip(_keys(list(values), altered), values.values(), strict=True))
+    return _with_extras(values, environment.extra_properties, altered)
+
+
+def _with_variants(values: Mapping[str, Scalar], flags: Mapping[str, Flag], altered: Counter[str]) -> dict[str, Scalar]:
+    """The variant of a feature comes right after its value, and like the value only where the feature is enabled."""
+    found: dict[str, Scalar] = {}
+    for name, flag in flags.items():
+        found[name] = values[name]
+        if not flag.enabled or flag.variant is None:
+            continue
+        if (key := name + VARIANT) in flags:
+            altered["added_left_out"] += 1
+        else:
+            found[key] = _text(flag.variant, altered)
+    return found
+
+
+def _with_extras(values: dict[str, Scalar], extras: Mapping[str, Scalar], altered: Counter[str]) -> dict[str, Scalar]:
+    """*extras* come last, and never in place of what Flagsmith said."""
+    if not extras:
         return values
-    return dict(zip(_keys(list(values), altered), values.values(), strict=True))
+    if taken := extras.keys() & values.keys():
+        altered["added_left_out"] += len(taken)
+    return {**values, **{key: extra for key, extra in extras.items() if key not in taken}}
 
 
 # Values.
@@ -191,7 +223,7 @@ def _units(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _spelled_out(identity: str) -> str:
+def spelled_out(identity: str) -> str:
     """*identity*, with what no JSON text may hold written as an escape, so that it can be stored and shown."""
     if not _UNACCEPTABLE.search(identity):
         return identity

@@ -24,7 +24,7 @@ def test_every_command_is_there_and_says_what_it_does(name: str) -> None:
 def test_help_lists_them() -> None:
     listed = CliRunner().invoke(main, ["--help"]).stdout
 
-    assert re.findall(r"^  (\w+)  ", listed.partition("Commands:")[2], re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^  ([\w-]+)  ", listed.partition("Commands:")[2], re.MULTILINE) == list(COMMANDS)
 
 
 def test_version_is_the_package_s() -> None:

@@ -6,9 +6,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from relay.cli import main
+from relay.cli.preview import REASONS
+from relay.core.identity import hashed
+from relay.core.rules import EMPTY, SHADOW, SKIPS
+from relay.core.translate import OBSTACLES
 from relay.sandbox.faults import Fault, Reply
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
@@ -133,6 +138,53 @@ async def test_a_dead_letter_is_shown_and_explained(path: Path) -> None:
     assert "nothing would be sent: a dead letter, identity_too_long, " in result.stderr
 
 
+def with_rules(path: Path, **rules: Any) -> Path:
+    """The file at *path* with *rules* for its environment."""
+    content = yaml.safe_load(path.read_text())
+    content["environments"][0] |= rules
+    return write(path.parent, content)
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"identity": {"block": ["^ada$"]}}, "blocked"),
+        ({"identities": {"exclude": ["a*"]}}, "filtered"),
+        ({"sample": 0}, "sampled_out"),
+        ({"features": {"include": ["nothing"]}, "empty": "skip"}, "empty"),
+    ],
+)
+async def test_what_a_rule_keeps_back_is_explained_and_there_is_no_event(
+    path: Path, rules: dict[str, Any], reason: str
+) -> None:
+    result = await preview(with_rules(path, **rules), *ARGUMENTS)
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"nothing would be sent: {reason}, " in result.stderr
+
+
+async def test_in_shadow_the_event_is_shown_and_why_it_would_not_go(path: Path) -> None:
+    result = await preview(with_rules(path, shadow=True), *ARGUMENTS)
+
+    assert event(result)["identity"] == "ada"
+    assert "nothing would be sent: shadow, the environment's rules say shadow: true" in result.stderr
+    assert "would go to" not in result.stderr
+
+
+async def test_the_event_has_the_hash_and_the_properties_that_heap_would_get(path: Path) -> None:
+    key = "not-a-secret-0123456789"
+    rules = {"features": {"include": ["dark_mode"]}, "extra_properties": {"team": "growth"}}
+
+    result = await preview(with_rules(path, **rules, identity={"mode": "hmac_sha256", "key": key}), *ARGUMENTS)
+
+    assert event(result)["identity"] == hashed("ada", key.encode())
+    assert event(result)["properties"] == {"dark_mode": True, "team": "growth"}
+
+
+def test_every_reason_of_the_rules_has_words() -> None:
+    assert set(SKIPS) | {EMPTY.reason, SHADOW.reason} | OBSTACLES <= set(REASONS)
+
+
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
@@ -143,7 +195,7 @@ async def test_a_dead_letter_is_shown_and_explained(path: Path) -> None:
         (404, "see that upstream.url is Flagsmith's address, without /api/v1"),
         (429, "it is asked too often; try again later"),
         (503, "it, or what stands before it, is not well; try again later"),
-        (206, "ask whoever runs it"),
+        (206, "try another identity, or ask whoever runs it"),
     ],
 )
 async def test_a_flagsmith_that_refuses_is_one_line_with_advice_and_exit_code_1(

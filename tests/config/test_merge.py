@@ -32,12 +32,11 @@ def test_a_section_of_the_defaults_alone_is_enough(yaml: Yaml) -> None:
 
 
 def test_a_list_is_replaced_whole(yaml: Yaml) -> None:
-    """Seen by its mistake: the environment's own list equals the default, the one of `defaults` does not."""
-    text = TWO.replace("event: Seen", "features: {include: [a]}").replace("event: Mine", 'features: {include: ["*"]}')
+    text = TWO.replace("event: Seen", "features: {include: [a, b]}").replace("event: Mine", "features: {include: [c]}")
 
-    (mistake,) = yaml.mistakes(text)
+    one, two = yaml.config(text).environments
 
-    assert mistake.startswith("relay.yaml:2: defaults.features: is not yet possible")
+    assert (one.features.include, two.features.include) == (("a", "b"), ("c",))
 
 
 def test_a_mistake_in_the_defaults_is_told_once_and_there(yaml: Yaml) -> None:

@@ -14,15 +14,6 @@ OTHERS = {
         "heartbeat": "0",
         "remember": "5",
         "when_behind": "{after: 1m}",
-        "features": "{exclude: [a]}",
-        "identities": "{include: [a]}",
-        "sample": "0.5",
-        "transient": "skip",
-        "empty": "skip",
-        "extra_properties": "{a: b}",
-        "variants": "true",
-        "identity": "{mode: hmac_sha256}",
-        "shadow": "true",
         "daily_cap": "{events: 5}",
     },
 }
@@ -63,9 +54,9 @@ def test_the_default_passes(yaml: Yaml, section: str, name: str) -> None:
 def test_an_environment_is_held_to_the_same(yaml: Yaml) -> None:
     heap = '{app_id: "1", region: us}'
 
-    (mistake,) = yaml.mistakes(f"environments:\n  - {{name: a, keys: [k], heap: {heap},\n     shadow: on}}\n")
+    (mistake,) = yaml.mistakes(f"environments:\n  - {{name: a, keys: [k], heap: {heap},\n     send: on_change}}\n")
 
     assert mistake == (
-        "relay.yaml:3: environments[0].shadow: 'on' is not yet possible in this version; write shadow: false"
+        "relay.yaml:3: environments[0].send: 'on_change' is not yet possible in this version; write send: every_call"
     )
     assert issubclass(EnvironmentConfig, Rules)

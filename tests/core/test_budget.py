@@ -2,10 +2,12 @@
 
 import random
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.core.budget import (
     APP_EVENTS,
@@ -17,11 +19,18 @@ from relay.core.budget import (
     Limit,
     Rate,
     rate_of,
+    rate_within,
 )
 from relay.model import Claim, Event, Lane
 
 LANE = Lane("https://heap.test", "1")
 SHARES = [0.01, 0.5, 0.8, 0.95, 1.0]
+# What a sender of a hot identity does: waits so many seconds, then sends so many events at once, or starts anew.
+STEPS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.01, 1.0, 5.0, 31.0]), st.integers(0, 3), st.sampled_from([False] * 15 + [True])),
+    min_size=50,
+    max_size=150,
+)
 
 
 def claim(number: int, identity: str = "ada") -> Claim:
@@ -63,14 +72,21 @@ class Watch:
 
     def see(self, part: Sequence[Claim], at: float) -> None:
         self._app.add(at, len(part))
-        for identity in {claim.event.identity for claim in part}:
-            self._events[identity].add(at, sum(claim.event.identity == identity for claim in part))
+        for identity, events in Counter(claim.event.identity for claim in part).items():
+            self._events[identity].add(at, events)
             self._requests[identity].add(at, 1)
 
+    def peaks(self) -> tuple[int, int, int]:
+        """The fullest windows: events of the app, events of an identity, requests that name an identity."""
+        events = max((arrivals.fullest() for arrivals in self._events.values()), default=0)
+        requests = max((arrivals.fullest() for arrivals in self._requests.values()), default=0)
+        return self._app.fullest(), events, requests
+
     def assert_kept(self) -> None:
-        assert self._app.fullest() <= APP_EVENTS.amount
-        assert all(arrivals.fullest() <= IDENTITY_EVENTS.amount for arrivals in self._events.values())
-        assert all(arrivals.fullest() <= IDENTITY_REQUESTS.amount for arrivals in self._requests.values())
+        app, events, requests = self.peaks()
+        assert app <= APP_EVENTS.amount
+        assert events <= IDENTITY_EVENTS.amount
+        assert requests <= IDENTITY_REQUESTS.amount
 
 
 def greedy_life(share: float, start: float, rng: random.Random, watch: Watch, *, seconds: float) -> float:
@@ -110,6 +126,58 @@ def test_no_window_is_exceeded_in_a_crash_loop_whose_memory_is_lost(share: float
         now = greedy_life(share, now, rng, watch, seconds=rng.choice([0.5, 2, 7, 20, 100]))
 
     watch.assert_kept()
+
+
+@given(share=st.floats(0.01, 1.0), steps=STEPS)
+def test_no_30_seconds_name_an_identity_more_often_than_the_share_says(
+    share: float, steps: list[tuple[float, int, bool]]
+) -> None:
+    """A share of less than one request is one: it has to be sent at some time."""
+    now, watch = 1000.0, Watch()
+    budget = Budget(share, now)
+
+    for gap, events, crash in steps:
+        now += gap
+        part = claims("hot", events or 1)
+        now += budget.wait_for(part, now) if events else 0.0
+        budget = Budget(share, now) if crash else budget
+        if go := budget.select(part, now).go:
+            budget.pay(go, now)
+            watch.see(go, now)
+
+    assert watch.peaks()[2] <= max(1, int(share * IDENTITY_REQUESTS.amount))
+
+
+def test_at_a_share_of_four_fifths_no_window_has_more_than_the_stated_numbers() -> None:
+    """And greed gets near them."""
+    budget, watch = Budget(0.8, -60.0), Watch()
+    backlog = [*claims("hot", 100), *(claim(number, str(number)) for number in range(100, 1200))]
+
+    for step in range(200):
+        now = step / 2
+        for _ in range(4):
+            if part := budget.select(backlog, now).go:
+                budget.pay(part, now)
+                watch.see(part, now)
+
+    app, events, requests = watch.peaks()
+    assert 12_900 <= app <= 13_000
+    assert 850 <= events <= 867
+    assert 23 <= requests <= 24
+
+
+def test_few_identities_that_could_use_the_budget_do() -> None:
+    """Fifteen are as many as an app's limit holds of an identity's; the sixteenth is for rounding."""
+    budget, now, sent = Budget(0.8, -60.0), 0.0, 0
+    backlog = [claim(number, str(number % 16)) for number in range(2000)]
+
+    while now < 60:
+        if part := budget.select(backlog, now).go[:1000]:
+            budget.pay(part, now)
+            sent += len(part)
+        now += 1.0
+
+    assert sent >= 0.95 * 0.8 * APP_EVENTS.amount
 
 
 @pytest.mark.parametrize("share", [0.05, 0.8])
@@ -220,3 +288,18 @@ def test_half_of_what_a_share_leaves_is_never_saved_up() -> None:
     for share in SHARES:
         rate = rate_of(APP_EVENTS, share)
         assert rate.per_second * 60 + 2 * rate.burst <= APP_EVENTS.amount
+
+
+def test_the_requests_of_a_window_are_its_rate_and_its_burst() -> None:
+    rate = rate_within(IDENTITY_REQUESTS, 0.8)
+
+    assert rate.per_second * 30 + rate.burst == pytest.approx(24)
+    assert rate.burst == pytest.approx(5 * rate.per_second)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.04, 0.066])
+def test_a_share_too_small_for_two_requests_in_a_window_still_allows_one_in_each_two(share: float) -> None:
+    rate = rate_within(IDENTITY_REQUESTS, share)
+
+    assert rate.burst == 1.0
+    assert 1 / rate.per_second == pytest.approx(2 / share)

@@ -225,3 +225,20 @@ async def test_at_the_end_streams_are_cut_when_the_time_is_up(bench: Bench, flag
         async with asyncio.timeout(1.0):
             await bench.stop(finish=0.2)
         assert await caller.rest() == b""
+
+
+async def test_at_the_end_an_answer_until_close_that_is_cut_is_reset(bench: Bench, flagsmith_raw: RawFlagsmith) -> None:
+    """Pitfall 20: only the manner of its end tells a whole answer from half of one."""
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nhalf of\r\n")
+        await reader.read()
+
+    flagsmith_raw.script.append(half)
+    async with await bench.caller() as caller:
+        caller.writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        await caller.reader.readuntil(b"half of")
+        await bench.stop(finish=0.05)
+
+        with pytest.raises(ConnectionResetError):
+            await caller.rest()

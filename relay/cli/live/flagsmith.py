@@ -22,6 +22,7 @@ from relay.upstream import Outgoing, Upstream, UpstreamAnswer
 
 # Takes a key like the calls that are captured, and neither makes an identity nor sends anything to Heap.
 HARMLESS = b"/api/v1/flags/"
+ELSEWHERE = "see that upstream.url is Flagsmith's address, without /api/v1, and http or https as it is spoken there"
 SILENT = "see whether Flagsmith, and what stands before it, is well"
 
 
@@ -67,9 +68,11 @@ def _first_hop(upstream: Upstream) -> Server:
 async def _key(probe: str, upstream: Upstream, key: SecretStr, settings: Config) -> Finding:
     answered = await _ask(upstream, key, settings.capture)
     if answered.status != 200:
-        return Finding(probe, Result.FAILED, f"Flagsmith answered {answered.status}", advice(answered.status))
+        return Finding(
+            probe, Result.FAILED, f"Flagsmith answered {answered.status}", advice(answered.status, ELSEWHERE)
+        )
     if not answered.is_list:
-        return Finding(probe, Result.FAILED, "what answered 200 sent no flags", advice(404))
+        return Finding(probe, Result.FAILED, "what answered 200 sent no flags", ELSEWHERE)
     return Finding(probe, Result.OK, f"accepted in {milliseconds(answered.seconds)}", seconds=answered.seconds)
 
 

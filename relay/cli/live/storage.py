@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -15,8 +14,9 @@ from relay.cli.live.limits import in_thread, limited
 from relay.config import OutboxConfig
 from relay.errors import OutboxError, OutboxOutdated
 from relay.outbox.faults import explain
-from relay.outbox.files import open_as_guest
+from relay.outbox.files import find_file, free_bytes, open_as_guest
 from relay.outbox.owner import find_owner
+from relay.outbox.statements import RESERVE_BYTES
 
 # What is written at once: a page of SQLite's.
 PAGE = bytes(4096)
@@ -47,7 +47,7 @@ async def probe_outbox(settings: OutboxConfig) -> list[Finding]:
 
 
 def _look(look: Look, probe: str, path: Path, settings: OutboxConfig) -> Finding:
-    path = path.resolve()  # as the outbox itself does
+    path = Path(os.path.realpath(path))  # as the outbox itself does
     try:
         return look(probe, path, settings)
     except (sqlite3.Error, OSError, OutboxError) as error:
@@ -55,7 +55,7 @@ def _look(look: Look, probe: str, path: Path, settings: OutboxConfig) -> Finding
 
 
 def _file(probe: str, path: Path, _: OutboxConfig) -> Finding:
-    if not path.exists():
+    if not find_file(path):
         return Finding(probe, Result.OK, f"{path} is not there yet; `relay run` makes it")
     try:
         open_as_guest(path, read_only=True).close()
@@ -84,9 +84,9 @@ def _disk(probe: str, path: Path, _: OutboxConfig) -> Finding:
 
 
 def _space(probe: str, path: Path, settings: OutboxConfig) -> Finding:
-    taken = path.stat().st_size if path.exists() else 0
-    free, wanted = shutil.disk_usage(_folder(path)).free, max(0, settings.max_bytes - taken)
-    detail = f"{_mebibytes(free)} free, and the outbox may take {_mebibytes(wanted)} more"
+    taken = path.stat().st_size if find_file(path) else 0
+    free, wanted = free_bytes(_folder(path)), max(0, settings.max_bytes - taken) + RESERVE_BYTES
+    detail = f"{_mebibytes(free)} free, and the outbox may need {_mebibytes(wanted)} more"
     if free < wanted:
         return Finding(probe, Result.WARNING, detail, "lower outbox.max_bytes, or give it a larger disk")
     return Finding(probe, Result.OK, detail)

@@ -199,7 +199,20 @@ async def test_a_server_that_is_no_flagsmith_is_told(path: Path, flagsmith: Stan
     (key,) = keys(CLIENT_KEY)
     assert told[key]["result"] == "failed"
     assert told[key]["detail"] == "what answered 200 sent no flags"
-    assert told[key]["advice"] == "see that upstream.url is Flagsmith's address, without /api/v1"
+    assert told[key]["advice"].startswith("see that upstream.url is Flagsmith's address, without /api/v1")
+
+
+async def test_a_refusal_that_is_not_about_the_key_leads_to_the_address(
+    path: Path, flagsmith: StandInFlagsmith
+) -> None:
+    """nginx answers 400 where http is spoken to its port for https."""
+    flagsmith.replies.extend([400, 400])
+
+    told = await check_live(path)
+
+    (key,) = keys(CLIENT_KEY)
+    assert told[key]["detail"] == "Flagsmith answered 400"
+    assert "http or https" in told[key]["advice"]
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP, Fault.RESET, Fault.TRUNCATE])

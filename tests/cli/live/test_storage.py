@@ -97,6 +97,18 @@ def test_a_folder_that_cannot_be_written_fails() -> None:
     assert advice == "let the relay's user write the file and its folder"
 
 
+def test_a_name_that_leads_nowhere_fails(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    path = tmp_path / "loop" / "outbox.db"
+
+    told = look(path)
+
+    outcome, detail, advice = result(told, "file")
+    assert outcome == "failed"
+    assert detail.startswith(f"the outbox {path} cannot be opened (Too many levels of symbolic links)")
+    assert advice.startswith("check outbox.url")
+
+
 def test_memory_is_a_warning_that_says_what_is_lost(tmp_path: Path) -> None:
     told = look(tmp_path, url="memory://")
 
@@ -112,7 +124,7 @@ def test_less_free_space_than_the_outbox_may_take_is_a_warning(tmp_path: Path) -
 
     outcome, detail, advice = result(told, "space")
     assert outcome == "warning"
-    assert detail.endswith("the outbox may take 102,399,998,976 MiB more")
+    assert detail.endswith("the outbox may need 102,399,998,984 MiB more")
     assert advice == "lower outbox.max_bytes, or give it a larger disk"
 
 
