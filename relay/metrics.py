@@ -39,6 +39,7 @@ class Metrics:
     in_flight: Gauge
     unknown_keys: Counter
     captured: Counter
+    events: Counter
     skipped: Counter
     refused: Counter
     altered: Counter
@@ -87,6 +88,7 @@ class Metrics:
             in_flight=gauge("relay_in_flight", "Requests being answered now."),
             unknown_keys=counter("relay_unknown_keys", "Identity calls whose environment key is not in the YAML."),
             captured=counter("relay_captured", "Identity answers captured.", "environment"),
+            events=counter("relay_events", "Events made, by why they are to be sent.", "environment", "reason"),
             skipped=counter("relay_skipped", "Captured, and rightly not sent.", "environment", "reason"),
             refused=counter("relay_refused", "Captured, but could not be kept.", "environment", "reason"),
             altered=counter("relay_altered", "Values or names made acceptable for Heap.", "environment", "reason"),

@@ -49,6 +49,25 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class OnChange:
+    """How to send only what differs from before."""
+
+    # An unchanged state is sent again after so many seconds; 0: never.
+    heartbeat: float
+    # Identities that are remembered.
+    remember: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """When a lane is so far behind that only the newest event of an identity counts."""
+
+    # While it holds more than it sends in so many seconds, with *share* of Heap's limits.
+    after: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """One environment of the YAML, as the capture half needs it."""
 
@@ -77,15 +96,10 @@ class Environment:
     hash_key: bytes | None = field(default=None, repr=False)
     # Whether all is decided, and nothing sent.
     shadow: bool = False
-    # Whether only what differs from before is sent; an unchanged state again after *heartbeat* seconds (0: never).
-    on_change: bool = False
-    heartbeat: float = 0.0
-    # The identities that are remembered for that.
-    remember: int = 0
-    # A newer event replaces its identity's waiting ones while the lane, which may use *share* of Heap's limits, holds
-    # more than it sends in so many seconds; None: nothing is replaced.
-    latest_after: float | None = None
-    share: float = 0.8
+    # Only what differs from before is sent; None: all is.
+    on_change: OnChange | None = None
+    # When a newer event replaces its identity's waiting ones; None: never.
+    latest: Latest | None = None
 
 
 @dataclass(frozen=True, slots=True)

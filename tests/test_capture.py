@@ -282,11 +282,12 @@ class BusyOutbox(MemoryOutbox):
         dead_letters: Sequence[DeadLetter],
         tally: Tally,
         journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
     ) -> None:
         if journal and len(self.seen) < 3:
             self.seen += ((await self.books()).get("tests", Book()).captured,)
             self.more()
-        await super().put(events, dead_letters, tally, journal)
+        await super().put(events, dead_letters, tally, journal, coalescing)
 
 
 async def test_a_full_outbox_that_takes_no_journal_takes_the_counts_without_waiting_for_a_pause() -> None:

@@ -5,7 +5,7 @@ from hashlib import blake2b
 import msgspec
 
 from relay.core.budget import APP_EVENTS, rate_of
-from relay.model import Lane, Sent, Verdict
+from relay.model import Lane, Latest, Sent, Verdict
 
 # A moment further ahead than this, in seconds, counts as long past: the clock jumped back, and nothing waits for years.
 AHEAD_SECONDS = 600.0
@@ -50,9 +50,9 @@ def fingerprint(lane: Lane, event: str, properties: bytes) -> int:
     return int.from_bytes(digest.digest(), signed=True)
 
 
-def tolerated(share: float, after: float) -> int:
-    """How many events may wait for a lane with *share* of Heap's limits: as many as it sends in *after* seconds."""
-    return int(rate_of(APP_EVENTS, share).per_second * after)
+def tolerated(latest: Latest) -> int:
+    """How many events may wait in a lane before it is behind."""
+    return int(rate_of(APP_EVENTS, latest.share).per_second * latest.after)
 
 
 def _is_ahead(moment: float, now: float) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.coalesce import AHEAD_SECONDS, decide, fingerprint, newest, tolerated
-from relay.model import Lane, Sent, Verdict
+from relay.model import Lane, Latest, Sent, Verdict
 
 LANE = Lane("https://heapanalytics.com", "1111111111")
 NOON = 1_800_000_000.0
@@ -153,4 +153,4 @@ def test_a_fingerprint_fits_into_64_bits_with_a_sign(found: dict[str, object]) -
 
 @pytest.mark.parametrize(("share", "after", "events"), [(0.8, 600.0, 120_000), (0.2, 600.0, 30_000), (0.8, 0.0, 0)])
 def test_as_many_may_wait_as_the_budget_drains_in_the_time(share: float, after: float, events: int) -> None:
-    assert tolerated(share, after) == events
+    assert tolerated(Latest(after, share)) == events
