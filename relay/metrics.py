@@ -17,7 +17,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from relay import __version__
-from relay.core.reasons import DEAD, DROPPED, REFUSED, RELOADED, UPSTREAM
+from relay.core.reasons import DEAD, DROPPED, REFUSED, RELOADED, SENT, UPSTREAM
 from relay.core.settle import Kind
 
 # A flag call is answered within milliseconds or not at all: fine steps low, few above a second.
@@ -119,7 +119,8 @@ class Metrics:
 
     def begin(self, environments: Collection[str]) -> None:
         """Let what is to be watched be there at 0, so that its first change is seen as one."""
-        reasons = ((self.refused, REFUSED), (self.dead_letters_made, DEAD), (self.dropped, DROPPED))
+        events = ((self.events, SENT), (self.refused, REFUSED))
+        reasons = (*events, (self.dead_letters_made, DEAD), (self.dropped, DROPPED))
         for environment in environments:
             for metric in (self.captured, self.delivered, self.superseded):
                 metric.labels(environment)
