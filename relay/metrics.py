@@ -36,6 +36,7 @@ class Metrics:
     added_seconds: Histogram
     upstream_errors: Counter
     upstream_repeats: Counter
+    callers_stalled: Counter
     in_flight: Gauge
     unknown_keys: Counter
     captured: Counter
@@ -85,6 +86,7 @@ class Metrics:
             upstream_repeats=counter(
                 "relay_upstream_repeats", "Requests sent once more because a reused connection had died."
             ),
+            callers_stalled=counter("relay_callers_stalled", "Answers cut because their caller stopped to read."),
             in_flight=gauge("relay_in_flight", "Requests being answered now."),
             unknown_keys=counter("relay_unknown_keys", "Identity calls whose environment key is not in the YAML."),
             captured=counter("relay_captured", "Identity answers captured.", "environment"),

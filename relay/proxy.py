@@ -25,7 +25,7 @@ from relay.core.headers import (
 )
 from relay.core.recognise import VIA, endpoint_class, names_a_relay
 from relay.core.target import origin_form
-from relay.errors import ConnectionReused, RequestRefused, UpstreamError
+from relay.errors import CallerStalled, ConnectionReused, RequestRefused, UpstreamError
 from relay.front import Front
 from relay.metrics import Metrics
 from relay.model import Clock, Environment
@@ -197,11 +197,13 @@ class Proxy:
         except UpstreamError as failure:
             passage.tee.discard()
             return self._break_off(passage, reply, failure)
-        except ConnectionError:  # the caller left, and aiohttp has not noticed yet
+        except ConnectionError as gone:  # the caller left, and aiohttp has not noticed yet, or it stopped to read
             if reply is None:
                 raise
+            if isinstance(gone, CallerStalled):
+                self._report_stalled(passage)
             reply.abort()
-        except BaseException:  # told to end
+        except BaseException:  # told to end, or a bug
             if reply is not None and reply.begun:
                 reply.abort()
             raise
@@ -300,6 +302,15 @@ class Proxy:
             "upstream.failed",
             reason=failure.reason,
             method=passage.request.method,
+            endpoint=passage.endpoint,
+            environment=passage.environment,
+            seconds=round(self._clock.monotonic() - passage.began, 3),
+        )
+
+    def _report_stalled(self, passage: Passage) -> None:
+        self._metrics.callers_stalled.inc()
+        log.info(
+            "caller.stalled",
             endpoint=passage.endpoint,
             environment=passage.environment,
             seconds=round(self._clock.monotonic() - passage.began, 3),

@@ -114,6 +114,6 @@ def _journal_entry(exchange: Exchange, evaluation: Evaluation, decision: Decisio
         at=exchange.received_at,
         method=exchange.method,
         verdict=decision.verdict,
-        properties=decision.translation.properties if decision.translation else NO_PROPERTIES,
+        properties=decision.translation.properties if entry and decision.translation else NO_PROPERTIES,
         key=entry.key if entry else "",
     )

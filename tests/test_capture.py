@@ -121,7 +121,7 @@ async def test_what_a_rule_skips_is_counted_and_noted_with_its_reason_and_no_pro
 
 
 @pytest.mark.parametrize("identity", ["ada", "a" * 300])
-async def test_in_shadow_the_outbox_gets_counts_and_the_journal_and_neither_event_nor_dead_letter(
+async def test_in_shadow_the_outbox_gets_counts_and_keyed_fingerprints_and_no_flags(
     identity: str,
 ) -> None:
     async with capturing() as (capture, outbox):
@@ -131,7 +131,7 @@ async def test_in_shadow_the_outbox_gets_counts_and_the_journal_and_neither_even
         (found,) = await outbox.trace(identity, limit=9, now=1_800_000_001.0)
 
     assert (found.verdict, found.place) == (Verdict(False, "shadow"), "not_sent")
-    assert (found.key, found.properties) == ("", b'{"dark_mode":true}')
+    assert (found.key, found.properties) == ("", b"{}")
 
 
 async def test_the_journal_knows_a_hashed_identity_by_the_name_that_operators_know() -> None:
