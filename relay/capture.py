@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from relay.coalescing import Coalescer, Round
-from relay.core.coalesce import tolerated
+from relay.core.coalesce import UNCHANGED, tolerated
 from relay.errors import OutboxError, OutboxFull
 from relay.metrics import Metrics
 from relay.model import Clock, Coalescing, DeadLetter, Environment, Event, Exchange, JournalEntry, Repeats, Who
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 # How long the event loop may be kept from flags by reading answers.
 SLICE_SECONDS = 0.001
 # A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.008
 # Events of one commit, so that the storage's other users get their turn.
 COMMIT_EVENTS = 1000
 # Counts that come without events are handed over this often.
@@ -187,6 +187,8 @@ class Capture:
             for outcome in outcomes:
                 self._add(await self._coalesced(outcome, round_), batch)
                 await self._breathe()
+            for environment, times in batch.unchanged.items():
+                self._note(environment, "skipped", UNCHANGED.reason, times)
             if not await self._store(batch):
                 await self._store(_Batch())
         finally:
@@ -231,8 +233,11 @@ class Capture:
             self._metrics.altered.labels(environment.name, reason).inc(times)
         if outcome.rests:
             batch.resting.append(outcome)
+        elif prepared.skipped and prepared.state:
+            batch.unchanged[environment.name] += 1
+            self._coalescer.repeat(prepared.state.who, 1, exchange.received_at)
         elif prepared.skipped:
-            self._skip(outcome)
+            self._note(environment.name, "skipped", prepared.skipped)
         elif prepared.refused:
             self._note(environment.name, "refused", prepared.refused)
         if prepared.journal is not None:
@@ -244,12 +249,6 @@ class Capture:
                 batch.fingerprints[prepared.entry.key] = prepared.state.fingerprint
         elif prepared.entry is not None:
             batch.dead.append(prepared.entry)
-
-    def _skip(self, outcome: "_Outcome") -> None:
-        exchange, prepared = outcome.offer.exchange, outcome.prepared
-        self._note(exchange.environment.name, "skipped", prepared.skipped)
-        if prepared.state:
-            self._coalescer.repeat(prepared.state.who, 1, exchange.received_at)
 
     def _let_go(self, offer: "_Offer") -> None:
         self.memory.give_back(offer.size)
@@ -286,7 +285,10 @@ class Capture:
 
     def _count_stored(self, batch: "_Batch") -> None:
         for outcome in batch.resting:
-            self._skip(outcome)
+            exchange, state = outcome.offer.exchange, outcome.prepared.state
+            self._note(exchange.environment.name, "skipped", UNCHANGED.reason)
+            if state:
+                self._coalescer.repeat(state.who, 1, exchange.received_at)
         made = Counter((entry.environment, entry.verdict.reason) for entry in batch.journal if entry.verdict.send)
         for (environment, reason), events in made.items():
             self._metrics.events.labels(environment, reason).inc(events)
@@ -364,6 +366,8 @@ class _Batch:
     fingerprints: dict[str, int] = field(default_factory=dict)
     environments: dict[str, Environment] = field(default_factory=dict)
     resting: list[_Outcome] = field(default_factory=list)
+    # Answers that were unchanged whatever becomes of the rest, by environment.
+    unchanged: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_empty(self) -> bool:

@@ -13,7 +13,7 @@ BELIEVED_SECONDS = 1.0
 
 
 class Recollection:
-    """What is known of at most `RECENT` identities. An entry takes about 350 bytes, measured."""
+    """What is known of at most `RECENT` identities. An entry takes about 280 bytes, measured."""
 
     def __init__(self) -> None:
         self._known: Recent[Who, Sent] = Recent(RECENT)

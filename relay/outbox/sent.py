@@ -15,7 +15,7 @@ from relay.outbox.bookkeeping import SLICE, hour, identity_fingerprint
 from relay.outbox.schema import secret
 
 # About what a remembered identity takes, with its place in the index; measured.
-ENTRY_BYTES = 90
+ENTRY_BYTES = 65
 
 # Which memory a copy is of: the file, and how often something was taken from it.
 Edition = tuple[str, int]
