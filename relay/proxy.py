@@ -160,6 +160,8 @@ class Proxy:
         via = f"{request.version.major}.{request.version.minor} {self._via}".encode("ascii")
         headers = request_headers(request.raw_headers, Hop(who, via, self._host or self._own_host(request)))
         body = self._body(passage) if request.body_exists else None
+        if body is not None and not _readable(request):
+            raise RequestRefused(400, "transfer_coding")
         passage.awaits_continue = body is not None and _expects_continue(request)
         return Outgoing(request.method, target, headers, body)
 
@@ -339,6 +341,12 @@ async def _read_on(tee: Tee, answer: UpstreamAnswer) -> None:
     finally:
         tee.discard()  # nothing is left to discard of what was finished
         answer.close()
+
+
+def _readable(request: web.BaseRequest) -> bool:
+    """Whether the body arrives as its caller meant it: any other transfer coding would go on unsaid."""
+    codings = request.headers.getall("Transfer-Encoding", [])
+    return not codings or [coding.lower() for coding in codings] == ["chunked"]
 
 
 def _expects_continue(request: web.BaseRequest) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from relay import log as relay_log
-from relay.capture import Capture, time_ordered_key
+from relay.capture import GATHER_SECONDS, Capture, time_ordered_key
 from relay.core.identity import hashed
 from relay.metrics import Metrics
 from relay.model import Book, Cause, Coalescing, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
@@ -391,3 +391,8 @@ def test_keys_are_ascii_of_at_least_32_characters_and_follow_the_time(at: float)
     assert key.isascii()
     assert len(key) >= 32
     assert key < time_ordered_key(at + 0.002)
+
+
+def test_a_commit_waits_for_company_less_than_ten_milliseconds() -> None:
+    """What a kill may take of answered calls is bounded by it, and the README's readers count on that."""
+    assert GATHER_SECONDS < 0.010
