@@ -36,10 +36,15 @@ class Moment(click.ParamType[float]):
 
 
 def read_identity(argument: str) -> str:
-    """The identity that was given; - reads standard input, so that it is not in the list of processes."""
-    if argument != "-":
-        return argument
-    return sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    """The identity that was given; - reads standard input, so that it is not in the list of processes.
+
+    Raises UsageError for none: a pipe that brings nothing must not look like an identity without a trace.
+    """
+    if argument == "-":
+        argument = sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    if not argument:
+        raise click.UsageError("the identity is empty; write it, or - and send it to standard input")
+    return argument
 
 
 def stamp(at: float) -> str:

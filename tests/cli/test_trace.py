@@ -66,6 +66,15 @@ async def test_a_dead_letter_is_told_with_its_cause(config: Path, heap: StandInH
     assert "set aside as a dead letter, identity_too_long" in done.stdout
 
 
+async def test_an_empty_identity_is_wrong_usage(config: Path, heap: StandInHeap) -> None:
+    await fill(config, [event(1, lane(heap))])
+
+    done = await relay_command("trace", "-c", str(config), "")
+
+    assert done.returncode == 2
+    assert "the identity is empty" in done.stderr
+
+
 async def test_a_dash_reads_the_identity_from_standard_input(config: Path, heap: StandInHeap) -> None:
     one = event(1, lane(heap), identity="ada lovelace")
     await fill(config, [one], journal=[noted(one)])
