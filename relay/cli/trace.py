@@ -11,7 +11,7 @@ import click
 
 from relay import config
 from relay.cli.guest import visit
-from relay.cli.options import as_json, config_file, iso, read_identity, stamp
+from relay.cli.options import as_json, config_file, in_json, iso, read_identity, stamp
 from relay.config import Config
 from relay.config.addresses import fingerprint
 from relay.core.status import count, span
@@ -42,7 +42,7 @@ def trace(ctx: click.Context, path: Path, identity: str, limit: int, *, as_json:
     now, name = time.time(), read_identity(identity)
     found = visit(settings, lambda outbox: outbox.trace(name, limit=limit, now=now))
     if as_json:
-        click.echo(json.dumps([facts(each) for each in found], indent=2, ensure_ascii=False))
+        click.echo(in_json([facts(each) for each in found]))
     else:
         for each in found:
             click.echo("\n".join(story(each, now)))
@@ -77,7 +77,7 @@ def story(found: Trace, now: float) -> Iterator[str]:
     yield f"    {whereabouts(found, now)}"
     if found.key:
         yield f"    idempotency key {found.key}"
-    yield f"    {json.dumps(json.loads(found.properties), ensure_ascii=False)}"
+    yield f"    {in_json(json.loads(found.properties), indent=None)}"
     yield ""
 
 
