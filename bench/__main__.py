@@ -55,7 +55,8 @@ def comparison(folder: Path, rounds: int, seconds: int) -> str:
     """The table of the comparison, and whether the relay did all of its work meanwhile."""
     seen = compare(folder, rounds, seconds)
     work = f"The relay captured {seen.captured:,} answers meanwhile, and refused {seen.refused:,} of them."
-    return f"{table(seen.figures)}\n\n{work}"
+    news = f"To the relay that sends on change {seen.unchanged:.0%} of its answers were unchanged."
+    return f"{table(seen.figures)}\n\n{work} {news}"
 
 
 def table(seen: Mapping[str, Figures]) -> str:

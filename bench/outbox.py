@@ -4,7 +4,8 @@
 
 An empty outbox and one that is being filled are measured in turns, so that whatever else the machine does meets both.
 At the end two outboxes are measured likewise, one of them with a journal, to show what that costs: once where
-identities see the same few sets of flags, and once where each sees its own.
+identities see the same few sets of flags, and once where each sees its own. Then it tells what it takes to remember
+an identity, and to replace an event that waits.
 """
 
 import argparse
@@ -12,15 +13,20 @@ import asyncio
 import statistics
 import tempfile
 import time
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from relay.model import Event, JournalEntry, Lane, Settlement, Verdict
+from relay.coalescing import KNOWN, State
+from relay.core.recent import Recent
+from relay.model import Coalescing, Environment, Event, JournalEntry, Lane, Sent, Settlement, Verdict
 from relay.outbox import Outbox
+from relay.outbox.bookkeeping import RECENT
 from relay.outbox.memory import MemoryOutbox
+from relay.outbox.recollection import Recollection
 from relay.outbox.sqlite import SqliteOutbox
 
 T = TypeVar("T")
@@ -168,6 +174,84 @@ async def run_journal(plain: Outbox, journal: Outbox, states: int) -> None:
         await journal.close()
 
 
+async def run_memory(outbox: Outbox, identities: int) -> None:
+    """Remember so many and have their events delivered; report what is left of each, on disk and in the process."""
+    source = Source()
+    await outbox.open()
+    try:
+        before = (await outbox.usage()).size
+        for _ in range(identities // FILL):
+            events = source.events(FILL)
+            sent = Coalescing({event.key: hash(event.identity) for event in events}, {"production": identities})
+            await outbox.put(events, [], {}, (), sent)
+            lease = await outbox.claim(LANE, limit=FILL, max_bytes=10**9, now=BEGAN + 1e6, lease=60)
+            await outbox.settle(lease.token, Settlement(ack=frozenset(one.id for one in lease.claims)), now=BEGAN)
+        used = (await outbox.usage()).size - before
+        print(f"\n{identities:,} remembered: {used / identities:,.0f} bytes each in the storage", end="")
+    finally:
+        await outbox.close()
+    print(f"; of {RECENT:,} in the process {bytes_of_copies():,.0f}, and of known bytes {bytes_of_known():,.0f}")
+
+
+def bytes_of_copies() -> float:
+    """What the process holds of each who was asked for lately."""
+
+    def learn() -> Recollection:
+        copy = Recollection()
+        for number in range(RECENT):
+            copy.learn(
+                ("installation", 0), {("production", f"user-{number}"): Sent(number << 40, number / 7)}, doubts=0
+            )
+        return copy
+
+    return grown_by(learn) / RECENT
+
+
+def bytes_of_known() -> float:
+    """What it holds of each exchange whose bytes it knows, but for whose it is, which it has already."""
+    environment = Environment("production", LANE, "Flagsmith Feature Flags")
+
+    def learn() -> Recent[bytes, State]:
+        known: Recent[bytes, State] = Recent(KNOWN)
+        for number in range(KNOWN):
+            known.put(number.to_bytes(16), State(environment, ("production", "user"), number << 40))
+        return known
+
+    return grown_by(learn) / KNOWN
+
+
+def grown_by(make: Callable[[], object]) -> float:
+    """The bytes that what is made takes."""
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    made = make()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del made
+    return after - before
+
+
+async def run_latest(empty: Outbox, filled: Outbox, events: int) -> None:
+    """Measure and report what it takes to replace what waits, with so many events waiting."""
+    source = Source()
+    watches = Stopwatch(), Stopwatch()
+    latest = Coalescing(latest={"production": 0})
+    await empty.open()
+    await filled.open()
+    try:
+        await fill(filled, source, events)
+        for _ in range(ROUNDS):
+            older = source.events(BATCH)
+            newer = [replace(one, key=one.key[::-1], captured_at=one.captured_at + 1) for one in older]
+            for outbox, watch in zip((empty, filled), watches, strict=True):
+                await outbox.put(older, [], {}, (), latest)
+                await watch.time("replace", outbox.put(newer, [], {}, (), latest))
+        report(f"{events:,} waiting", *watches)
+    finally:
+        await empty.close()
+        await filled.close()
+
+
 def make(storage: str, folder: Path, name: str, journal_entries: int = 0) -> Outbox:
     """A closed outbox with room for all of it."""
     if storage == "memory":
@@ -182,6 +266,8 @@ def measure(storage: str, folder: Path, events: int) -> None:
     for states in (100, 10 * JOURNAL):
         plain, journal = (make(storage, folder, f"{states}-{entries}", entries) for entries in (0, JOURNAL))
         asyncio.run(run_journal(plain, journal, states))
+    asyncio.run(run_memory(make(storage, folder, "memory"), events))
+    asyncio.run(run_latest(make(storage, folder, "latest-empty"), make(storage, folder, "latest-filled"), events))
 
 
 def main() -> None:

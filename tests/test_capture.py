@@ -18,8 +18,8 @@ from relay import log as relay_log
 from relay.capture import Capture, time_ordered_key
 from relay.core.identity import hashed
 from relay.metrics import Metrics
-from relay.model import Book, Cause, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
-from relay.outbox import Tally
+from relay.model import Book, Cause, Coalescing, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
+from relay.outbox import NOTHING_SENT, Tally
 from relay.outbox.memory import MemoryOutbox
 from relay.recording import OVERHEAD_BYTES, CaptureLimits
 
@@ -282,11 +282,12 @@ class BusyOutbox(MemoryOutbox):
         dead_letters: Sequence[DeadLetter],
         tally: Tally,
         journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
     ) -> None:
         if journal and len(self.seen) < 3:
             self.seen += ((await self.books()).get("tests", Book()).captured,)
             self.more()
-        await super().put(events, dead_letters, tally, journal)
+        await super().put(events, dead_letters, tally, journal, coalescing)
 
 
 async def test_a_full_outbox_that_takes_no_journal_takes_the_counts_without_waiting_for_a_pause() -> None:
@@ -313,11 +314,12 @@ class BrokenOutbox(MemoryOutbox):
         dead_letters: Sequence[DeadLetter],
         tally: Tally,
         journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
     ) -> None:
         if self.broken:
             self.broken = False
             raise RuntimeError
-        await super().put(events, dead_letters, tally, journal)
+        await super().put(events, dead_letters, tally, journal, coalescing)
 
 
 async def test_a_bug_in_the_outbox_costs_the_events_of_one_commit_and_leaks_nothing() -> None:

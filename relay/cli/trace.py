@@ -75,6 +75,8 @@ def facts(found: Trace) -> dict[str, Any]:
         "answered_at": None if found.answered_at is None else iso(found.answered_at),
         "due": None if found.due is None else iso(found.due),
         "cause": None if found.cause is None else {"reason": found.cause.reason, "detail": found.cause.detail},
+        "unchanged": found.unchanged,
+        "unchanged_at": None if found.unchanged_at is None else iso(found.unchanged_at),
         "key": found.key,
         "properties": json.loads(found.properties),
     }
@@ -85,6 +87,9 @@ def story(found: Trace, now: float) -> Iterator[str]:
     decided = "to be sent" if found.verdict.send else "not sent"
     yield f"{stamp(found.at)} UTC  {found.environment}  {found.method}  {decided} ({found.verdict.reason})"
     yield f"    {whereabouts(found, now)}"
+    if found.unchanged and found.unchanged_at is not None:
+        since = f"{count(found.unchanged, 'later answer')} unchanged, the last at {stamp(found.unchanged_at)} UTC"
+        yield f"    {since}"
     if found.key:
         yield f"    idempotency key {found.key}"
     yield f"    {in_json(json.loads(found.properties), indent=None)}"
@@ -106,6 +111,8 @@ def whereabouts(found: Trace, now: float) -> str:
         case "dead_letter" if found.cause is not None:
             detail = f": {found.cause.detail}" if found.cause.detail else ""
             return f"set aside as a dead letter, {found.cause.reason}{detail}{tried(found)}"
+        case "gone" if found.cause is not None:
+            return f"no longer stored, and not delivered: {found.cause.reason}{tried(found)}"
         case _:
             return f"no longer stored, and not delivered: dropped, superseded or forgotten{tried(found)}"
 

@@ -20,7 +20,7 @@ from relay.config.values import (
     read_decimal,
     reads,
 )
-from relay.model import Environment, Lane
+from relay.model import Environment, Lane, Latest, OnChange
 
 # developers.heap.io/reference/track-1; the EU's is not a name below heapanalytics.com.
 HEAP_URLS = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
@@ -87,11 +87,11 @@ class HeapConfig(HeapRules):
 
 
 class WhenBehindConfig(Section):
-    """What to do when events wait too long."""
+    """What to do while more events wait than can be sent soon."""
 
-    after: Duration = Field(600.0, description="How old the oldest waiting event may become before `then` applies.")
+    after: Duration = Field(600.0, description="`then` applies while more waits than can be sent in this time.")
     then: Literal["queue", "latest"] = Field(
-        "queue", description="queue: keep all. latest: a newer event replaces its identity's waiting one."
+        "queue", description="queue: keep all. latest: a newer event replaces its identity's waiting ones."
     )
 
 
@@ -206,4 +206,6 @@ class EnvironmentConfig(EnvironmentEntry):
             variants=self.variants,
             hash_key=self.identity.hash_key(),
             shadow=self.shadow,
+            on_change=OnChange(self.heartbeat, self.remember) if self.send == "on_change" else None,
+            latest=Latest(self.when_behind.after, self.heap.share) if self.when_behind.then == "latest" else None,
         )

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from relay.model import JournalEntry
+from relay.model import JournalEntry, Repeats
 from relay.outbox.bookkeeping import identity_fingerprint
 
 # What an entry takes, and a set of properties beside its text: objects and their places in tables, measured.
@@ -26,6 +26,10 @@ class Noted:
     answer: str = ""
     answered_at: float | None = None
     delivered: bool = False
+    unchanged: int = 0
+    unchanged_at: float | None = None
+    # Why its event is neither stored nor delivered.
+    gone: str = ""
 
 
 @dataclass(slots=True)
@@ -72,6 +76,17 @@ class MemoryJournal:
             if noted := self._noted.get(number):
                 noted.attempts += 1
                 noted.answer, noted.answered_at, noted.delivered = answers.get(number, ""), now, delivered
+
+    def note_repeats(self, repeats: Mapping[int, Repeats]) -> None:
+        """Count answers that were like the entries with these numbers, those that are here."""
+        for number, repeat in repeats.items():
+            if noted := self._noted.get(number):
+                noted.unchanged, noted.unchanged_at = noted.unchanged + repeat.times, repeat.at
+
+    def note_gone(self, number: int, reason: str) -> None:
+        """Note why the event with that *number* is neither stored nor delivered."""
+        if noted := self._noted.get(number):
+            noted.gone = reason
 
     def trace(self, identity: str) -> Iterator[Noted]:
         """What is noted of *identity*, newest first."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from relay.model import Book, Cause, Event, Lane, Level
 from relay.outbox.bookkeeping import Total, compile_books
+from relay.outbox.sent import unsay
 
 
 class Waiting(NamedTuple):
@@ -157,6 +158,7 @@ def stop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting]) -
 
 def drop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting], reason: str) -> None:
     """Drop waiting events and count them under *reason*."""
+    unsay(database, waiting)
     dropped = stop_waiting(database, waiting)
     delete_events(database, waiting)
     post(database, {(environment, "dropped", reason): count for environment, count in dropped.items()})

@@ -10,10 +10,6 @@ from tests.config.conftest import Yaml
 OTHERS = {
     "OutboxConfig": {"spool": "sqlite:///spool.db"},
     "Rules": {
-        "send": "on_change",
-        "heartbeat": "0",
-        "remember": "5",
-        "when_behind": "{after: 1m}",
         "daily_cap": "{events: 5}",
     },
 }
@@ -54,9 +50,11 @@ def test_the_default_passes(yaml: Yaml, section: str, name: str) -> None:
 def test_an_environment_is_held_to_the_same(yaml: Yaml) -> None:
     heap = '{app_id: "1", region: us}'
 
-    (mistake,) = yaml.mistakes(f"environments:\n  - {{name: a, keys: [k], heap: {heap},\n     send: on_change}}\n")
+    text = f"environments:\n  - {{name: a, keys: [k], heap: {heap},\n     daily_cap: {{events: 5}}}}\n"
+    (mistake,) = yaml.mistakes(text)
 
     assert mistake == (
-        "relay.yaml:3: environments[0].send: 'on_change' is not yet possible in this version; write send: every_call"
+        "relay.yaml:3: environments[0].daily_cap: is not yet possible in this version; "
+        "write daily_cap: {events: null, then: alert}"
     )
     assert issubclass(EnvironmentConfig, Rules)
