@@ -135,7 +135,7 @@ class Caller(asyncio.Protocol):
 
 async def ask(url: str, demand: Demand) -> Load:
     """Put *demand* on the server at *url* from this process, which needs nothing installed."""
-    began, numbers = time.perf_counter(), count(1)
+    began, numbers = time.perf_counter(), count()
     calls = (_call(url, demand, numbers, began + demand.seconds) for _ in range(demand.connections))
     callers = await asyncio.gather(*calls)
     elapsed = time.perf_counter() - began

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from relay.coalescing import Coalescer, Round
+from relay.coalescing import Coalescer, Round, State
 from relay.core.coalesce import UNCHANGED, tolerated
 from relay.errors import OutboxError, OutboxFull
 from relay.metrics import Metrics
@@ -185,7 +185,8 @@ class Capture:
         batch = _Batch()
         try:
             for outcome in outcomes:
-                self._add(await self._coalesced(outcome, round_), batch)
+                state = outcome.prepared.state
+                self._add(await self._coalesced(outcome, state, round_) if state else outcome, batch)
                 await self._breathe()
             for environment, times in batch.unchanged.items():
                 self._note(environment, "skipped", UNCHANGED.reason, times)
@@ -197,11 +198,9 @@ class Capture:
         if not self.in_hand.total():
             self._idle.set()
 
-    async def _coalesced(self, outcome: "_Outcome", round_: Round) -> "_Outcome":
+    async def _coalesced(self, outcome: "_Outcome", state: State, round_: Round) -> "_Outcome":
         """The outcome, once it is decided whether what is sent only as news is news."""
-        offer, prepared, state = outcome.offer, outcome.prepared, outcome.prepared.state
-        if state is None:
-            return outcome
+        offer, prepared = outcome.offer, outcome.prepared
         if prepared.entry:
             self._coalescer.learn(offer.exchange, state)
         at = offer.exchange.received_at

@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 # A file in the middle of being written may be valid, and lack half of its environments: what stays the same for so
 # long, in seconds, is taken for whole.
 SETTLE_SECONDS = 0.2
+LONGEST_SETTLE = 2.0
 # Of a digest, in hex digits: enough to tell contents apart by eye, and in a label.
 SHORT = 12
 
@@ -75,6 +76,10 @@ class Watcher:
         now = await asyncio.to_thread(Source.now, self._path, self._seen.files)
         if now.digest == self._seen.digest and not asked:
             return
+        if await asyncio.to_thread(self._path.is_fifo):
+            self._seen = now  # a pipe would be waited for, and its thread could not be ended
+            self._refuse((Mistake(str(self._path), None, "", "has become a pipe; put a file in its place"),))
+            return
         findings = await self._settled()
         self._seen = findings.source
         if findings.config is None:
@@ -94,7 +99,7 @@ class Watcher:
             now = await asyncio.to_thread(Source.now, self._path, findings.source.files)
             if now.digest == findings.source.digest:
                 return findings
-            pause *= 2  # whoever writes it all the time shall not keep a core busy
+            pause = min(2 * pause, LONGEST_SETTLE)  # whoever writes it all the time shall not keep a core busy
 
     def _refuse(self, mistakes: tuple[Mistake, ...]) -> None:
         """Go on with what runs, and say why."""

@@ -5,6 +5,7 @@ import gzip
 import json
 import sys
 import threading
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -203,6 +204,21 @@ async def test_memory_is_given_back_after_the_commit() -> None:
         await capture.drained()
 
         assert capture.memory.held == 0
+
+
+async def test_a_copy_that_came_in_tiny_pieces_weighs_little_more_than_its_bytes() -> None:
+    async with capturing() as (capture, _):
+        recording = capture.begin(ENVIRONMENT, "POST", TARGET, "", "")
+        tracemalloc.start()
+        try:
+            for number in range(40_000):
+                recording.request_chunk(number.to_bytes(2))
+                recording.answer_chunk(number.to_bytes(2))
+            weight, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert weight < 1.5 * capture.memory.held
 
 
 async def test_a_discarded_recording_leaves_no_trace() -> None:

@@ -375,3 +375,17 @@ async def test_a_pipe_is_read_once(file: File, http: aiohttp.ClientSession) -> N
         await identify(http, relay, "ada")
 
         assert not relay.config_state.stale
+
+
+async def test_a_pipe_in_the_files_place_is_waited_for_by_nobody(file: File) -> None:
+    async with file.running() as relay:
+        good = file.path.read_text()
+        file.path.unlink()
+        os.mkfifo(file.path)
+        relay.look_at_file()
+        await until(lambda: relay.config_state.stale)
+
+        file.path.unlink()
+        file.path.write_text(good + "\n# mended")
+        relay.look_at_file()
+        await until(lambda: not relay.config_state.stale)
