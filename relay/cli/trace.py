@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import click
 
 from relay import config
 from relay.cli.guest import visit
-from relay.cli.options import as_json, config_file, iso, read_identity, stamp
+from relay.cli.options import as_json, config_file, in_json, iso, read_identity, stamp
 from relay.config import Config
 from relay.config.addresses import fingerprint
+from relay.core.nameless import nameless
 from relay.core.status import count, span
 from relay.model import Trace
 
@@ -40,15 +42,23 @@ def trace(ctx: click.Context, path: Path, identity: str, limit: int, *, as_json:
     """
     settings = config.load(path, os.environ).config
     now, name = time.time(), read_identity(identity)
-    found = visit(settings, lambda outbox: outbox.trace(name, limit=limit, now=now))
+    known = visit(settings, lambda outbox: outbox.trace(name, limit=limit, now=now))
+    found = [without_name(each, name) for each in known]
     if as_json:
-        click.echo(json.dumps([facts(each) for each in found], indent=2, ensure_ascii=False))
+        click.echo(in_json([facts(each) for each in found]))
     else:
         for each in found:
             click.echo("\n".join(story(each, now)))
     if not found:
         click.echo(not_seen(settings), err=True)
         ctx.exit(1)
+
+
+def without_name(found: Trace, identity: str) -> Trace:
+    """*found* as it may end in a ticket: Heap's words may repeat the identity."""
+    if found.cause is None:
+        return found
+    return replace(found, cause=replace(found.cause, detail=nameless(found.cause.detail, identity)))
 
 
 def facts(found: Trace) -> dict[str, Any]:
@@ -82,7 +92,7 @@ def story(found: Trace, now: float) -> Iterator[str]:
         yield f"    {since}"
     if found.key:
         yield f"    idempotency key {found.key}"
-    yield f"    {json.dumps(json.loads(found.properties), ensure_ascii=False)}"
+    yield f"    {in_json(json.loads(found.properties), indent=None)}"
     yield ""
 
 
