@@ -32,6 +32,7 @@ class Watcher:
         self, file: ConfigFile, apply: Callable[[Config], Awaitable[None]], metrics: Metrics, clock: Clock
     ) -> None:
         self._path, self._environ = file.path, file.environ
+        self._was_pipe = file.path.is_fifo()
         self._apply = apply
         self._metrics = metrics
         self._clock = clock
@@ -58,7 +59,7 @@ class Watcher:
     async def run(self) -> None:
         """Watch until cancelled."""
         await self._keep()
-        if self._path.is_fifo():
+        if self._was_pipe:
             return  # `-c <(…)`: it was read at the start, and there is nothing to read again
         while True:
             await self._look(asked=await self._wait())

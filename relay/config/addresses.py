@@ -60,11 +60,12 @@ def read_url(value: Any) -> str:
         fault = "is not a URL"
     if fault:
         return refuse(f"{fault}; {URL_ADVICE}")
-    return _spelled_alike(url)
+    return text.rstrip("/")
 
 
-def _spelled_alike(url: SplitResult) -> str:
-    """One spelling for one address: two of them for one Heap app would be two lanes, each with the whole budget."""
+def spelled_alike(text: str) -> str:
+    """One spelling for one address, of a URL that was read."""
+    url = urlsplit(text)
     host = str(url.hostname).rstrip(".")  # in lower case already
     authority = f"[{host}]" if ":" in host else host
     port = "" if url.port in {None, DEFAULT_PORTS[url.scheme]} else f":{url.port}"

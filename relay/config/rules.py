@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from relay.config.addresses import AppId, EventName, FlagsmithKey, HashKey, HttpUrl
+from relay.config.addresses import AppId, EventName, FlagsmithKey, HashKey, HttpUrl, spelled_alike
 from relay.config.patterns import Block, Glob, compile_blocks, compile_globs, covers
 from relay.config.section import Section
 from relay.config.values import (
@@ -83,7 +83,8 @@ class HeapConfig(HeapRules):
         return region
 
     def lane(self) -> Lane:
-        return Lane(self.url or HEAP_URLS[str(self.region)], self.app_id)
+        # Two spellings of one Heap app would be two lanes, each with the whole budget.
+        return Lane(spelled_alike(self.url or HEAP_URLS[str(self.region)]), self.app_id)
 
 
 class WhenBehindConfig(Section):
