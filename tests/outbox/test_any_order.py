@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -29,7 +30,7 @@ from relay.model import (
     Which,
     Who,
 )
-from relay.outbox import AHEAD_SECONDS
+from relay.outbox import AHEAD_SECONDS, recollection
 from tests.outbox.boxes import EVERY_CALL, LANE, NOON, OTHER_LANE, make_outbox, noted
 
 CAUSE = Cause("refused_by_heap")
