@@ -263,6 +263,22 @@ async def test_at_the_end_requests_in_flight_finish_and_their_connections_close(
         await stop
 
 
+async def test_at_the_end_an_upload_is_cut_and_flagsmith_not_blamed(bench: Bench, flagsmith_raw: RawFlagsmith) -> None:
+    async def wait_for_all(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readexactly(6)
+
+    flagsmith_raw.script.append(wait_for_all)
+    async with await bench.caller() as caller:
+        caller.writer.write(ask(b"/", b"Content-Length: 6", method=b"POST") + b"abc")
+        await flagsmith_raw.until(lambda: len(flagsmith_raw.requests) == 1)
+
+        with capture_logs() as lines:
+            await bench.stop()
+
+        assert await caller.rest() == b""
+    assert lines == []
+
+
 async def test_at_the_end_streams_are_cut_when_the_time_is_up(bench: Bench, flagsmith_raw: RawFlagsmith) -> None:
     """Pitfall 23: aiohttp alone would take twice that time."""
 
