@@ -80,6 +80,15 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Cap:
+    """How many events a UTC day may bring."""
+
+    events: int
+    # Whether the rest of the day is skipped; else it is only told.
+    stops: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """One identity call and its 200 answer, as bytes; nothing is decoded yet."""
 

@@ -48,6 +48,17 @@ class HourStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CapStatus:
+    """How near an environment is to its daily cap."""
+
+    # The cap, and what follows once it is reached.
+    events: int
+    then: Literal["alert", "stop"]
+    # Events that this UTC day has.
+    today: int
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentStatus:
     """The books of one environment, and how its events get on. They balance:
 
@@ -72,6 +83,8 @@ class EnvironmentStatus:
     history: HourStatus = HourStatus()
     # None where no relay runs.
     lane: LaneStatus | None = None
+    # None where it has none.
+    daily_cap: CapStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class Model:
         self.stored: dict[str, Stored] = {}
         self.journal: dict[int, Noted] = {}
         self.totals: Counter[tuple[str, str, str]] = Counter()
+        self.days: Counter[str] = Counter()
         self.number = 0
 
     def store(self, event: Event, cause: Cause | None = None, *, journal: bool) -> None:
@@ -99,6 +100,7 @@ class Model:
             one = Stored(event, self.number, due=at, since=at, died_at=at if cause else None, cause=cause)
             self.stored[event.key] = one
             self.totals[event.environment, "captured", ""] += 1
+            self.days[event.environment] += cause is None
             if journal:
                 self.note(event, event.key)
 
@@ -378,6 +380,13 @@ class AnyOrder(RuleBasedStateMachine):
             reasons = (book.skipped, book.refused, book.dropped, book.dead_letters)
             counted = sum(sum(counts.values()) for counts in reasons)
             assert book.captured == counted + book.delivered + book.waiting
+
+    @invariant()
+    def days_are_true(self) -> None:
+        """All moments are on one."""
+        days = self.runner.run(self.outbox.days())
+
+        assert {name: sum(counts.values()) for name, counts in days.items()} == +self.model.days
 
     @invariant()
     def levels_are_true(self) -> None:
