@@ -8,13 +8,15 @@ import asyncio
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from relay.core.daily import OVER_CAP
 from relay.core.evaluate import evaluate
 from relay.core.rules import Decision, decide
 from relay.core.translate import Translation, spelled_out
+from relay.daily_cap import DailyCap
 from relay.errors import CaptureRefused, OutboxError, OutboxFull
 from relay.metrics import Metrics
 from relay.model import Clock, DeadLetter, Environment, Evaluation, Event, Exchange, JournalEntry, Verdict
@@ -65,6 +67,7 @@ class Capture:
         self._new_key = new_key or time_ordered_key
         self._before_answer = before_answer
         self.memory = CopyMemory(limits.memory)
+        self.daily_cap = DailyCap(outbox, self._clock)
         self._small: deque[_Offer] = deque()
         self._large: deque[_Offer] = deque()
         self._done: list[_Outcome] = []
@@ -133,6 +136,7 @@ class Capture:
 
     async def _commit_for_ever(self) -> None:
         while True:
+            await self.daily_cap.begin()
             await self._wait_for_work()
             if not self._before_answer:
                 await asyncio.sleep(GATHER_SECONDS)
@@ -209,7 +213,7 @@ class Capture:
             self._metrics.altered.labels(environment, reason).inc(times)
 
     async def _commit(self) -> None:
-        outcomes, self._done = self._done, []
+        outcomes, self._done = [self._capped(outcome) for outcome in self._done], []
         for outcome in outcomes:
             self._note_outcome(outcome)
         entries = [outcome.prepared.entry for outcome in outcomes if outcome.prepared.entry is not None]
@@ -220,8 +224,16 @@ class Capture:
         finally:
             for outcome in outcomes:
                 self._let_go(outcome.offer)
+        self.daily_cap.say()
         if not self.in_hand.total():
             self._idle.set()
+
+    def _capped(self, outcome: "_Outcome") -> "_Outcome":
+        """*outcome*, skipped where it is an event that its environment's daily cap stops."""
+        entry = outcome.prepared.entry
+        if not isinstance(entry, Event) or self.daily_cap.admit(entry):
+            return outcome
+        return _Outcome(outcome.offer, outcome.prepared.skipped_for(OVER_CAP))
 
     def _let_go(self, offer: "_Offer") -> None:
         self.memory.give_back(offer.size)
@@ -256,8 +268,9 @@ class Capture:
             self._resume()
         return True
 
-    def _refuse_all(self, entries: "Iterable[Event | DeadLetter]", failure: OutboxError) -> None:
+    def _refuse_all(self, entries: "list[Event | DeadLetter]", failure: OutboxError) -> None:
         reason = "outbox_full" if isinstance(failure, OutboxFull) else "outbox_error"
+        self.daily_cap.take_back(entry for entry in entries if isinstance(entry, Event))
         environments = Counter(_environment_of(entry) for entry in entries)
         for environment, times in environments.items():
             self._note(environment, "refused", reason, times)
@@ -318,6 +331,11 @@ class _Prepared:
     journal: JournalEntry | None = None
     skipped: str = ""
     refused: str = ""
+
+    def skipped_for(self, verdict: Verdict) -> "_Prepared":
+        """The same without its event."""
+        journal = self.journal and replace(self.journal, verdict=verdict, key="")
+        return _Prepared(journal=journal, skipped=verdict.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ LAYERS: list[list[set[str]]] = [
     [{"relay.core"}],
     [{"relay.metrics"}, {"relay.log"}],
     [{"relay.outbox"}, {"relay.heap"}, {"relay.upstream"}, {"relay.supervise"}],
-    [{"relay.capture", "relay.recording"}, {"relay.sender"}],
+    [{"relay.capture", "relay.recording", "relay.daily_cap"}, {"relay.sender"}],
     [{"relay.proxy", "relay.front", "relay.reply", "relay.tee"}, {"relay.admin"}, {"relay.watch", "relay.last_good"}],
     [{"relay.app"}],
     [{"relay.sandbox"}],

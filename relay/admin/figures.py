@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from relay.admin.ledger import Ledger
 from relay.capture import Capture
 from relay.core.history import History
-from relay.core.status import HourStatus
+from relay.core.status import CapStatus, HourStatus
 from relay.errors import OutboxError
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Lane, Level, Usage
@@ -33,6 +33,8 @@ class Reading:
     in_hand: Mapping[str, int] = field(default_factory=dict)
     lanes: Mapping[Lane, LaneState] = field(default_factory=dict)
     hours: Mapping[str, HourStatus] = field(default_factory=dict)
+    # How near environments are to their daily caps.
+    caps: Mapping[str, CapStatus] = field(default_factory=dict)
     # Why the outbox could not be read; the figures from it are older then.
     problem: str = ""
 
@@ -85,7 +87,12 @@ class Figures:
             found = await self._read()
         except OutboxError as failure:
             found = replace(self.reading, problem=str(failure))
-        found = replace(found, environments=self.environments, lanes={state.lane: state for state in self._lanes()})
+        found = replace(
+            found,
+            environments=self.environments,
+            lanes={state.lane: state for state in self._lanes()},
+            caps=self._capture.daily_cap.status(),
+        )
         self.reading = await asyncio.to_thread(self._worked_up, found)
 
     async def _read(self) -> Reading:

@@ -30,6 +30,8 @@ class Gauges(Collector):
         yield from _outbox(reading)
         yield from _events(reading, self._clock.wall())
         yield from _lanes(states)
+        ratios = {name: cap.today / cap.events for name, cap in reading.caps.items()}
+        yield _gauge("relay_daily_cap_ratio", "Events of this UTC day by the daily cap.", ratios)
 
 
 def _outbox(reading: Reading) -> Iterable[Metric]:

@@ -14,6 +14,7 @@ from relay.cli.guest import visit
 from relay.cli.options import config_file
 from relay.cli.running import ask_relay
 from relay.config import Config
+from relay.core.daily import Days, day_of, standings
 from relay.core.report import report
 from relay.core.status import Status
 from relay.outbox import Outbox
@@ -41,12 +42,13 @@ def status(ctx: click.Context, path: Path, *, as_json: bool) -> None:
 
 async def read(outbox: Outbox, settings: Config) -> Status:
     """What stands in the outbox, without a relay."""
-    levels = await outbox.levels()
+    levels, now = await outbox.levels(), time.time()
     found = Reading(
         environments=settings.apps(),
         books=await outbox.books(),
         levels=levels,
         oldest=oldest_by_environment(levels),
         usage=await outbox.usage(),
+        caps=standings(settings.caps(), Days(await outbox.days()), day_of(now)),
     )
-    return status_of(found, now=time.time(), in_memory=False)
+    return status_of(found, now=now, in_memory=False)

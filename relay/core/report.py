@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from relay.core.status import EnvironmentStatus, OrphanStatus, Status, clock, count, moment, span
+from relay.core.status import CapStatus, EnvironmentStatus, OrphanStatus, Status, clock, count, moment, span
 from relay.model import ConfigState
 
 MIB = 2.0**20
@@ -78,6 +78,8 @@ def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
     hour = environment.history
     if hour.captured:
         yield _fact("  hour", f"{sum(hour.captured):,} captured, {sum(hour.delivered):,} delivered")
+    if environment.daily_cap is not None:
+        yield _fact("  cap", _cap(environment.daily_cap))
     if environment.oldest is not None:
         yield _fact("  oldest", f"waits for {span(now - environment.oldest)}")
     yield _fact("  books", _books(environment))
@@ -91,6 +93,11 @@ def _answer(environment: EnvironmentStatus, now: float) -> str:
         return ""
     place = f" about {lane.at}" if lane.at else ""
     return f", last answer: {lane.kind} {lane.status or ''}".rstrip() + f"{place} at {clock(lane.answered_at, now)}"
+
+
+def _cap(daily: CapStatus) -> str:
+    then = "then the rest of the day is skipped" if daily.then == "stop" else "then nothing but a warning"
+    return f"{daily.today:,} of {daily.events:,} events today ({daily.today / daily.events:.0%}), {then}"
 
 
 def _books(environment: EnvironmentStatus) -> str:

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 from relay import config
 from relay.app import running
 from relay.core.report import report
-from relay.core.status import EnvironmentStatus, OrphanStatus
+from relay.core.status import CapStatus, EnvironmentStatus, OrphanStatus
 from relay.model import ConfigState
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
@@ -35,6 +35,7 @@ MANY = [
 TROUBLED = status(
     environment("production", PAUSED, 12304),
     environment("staging", HELD, 2, dead_letters={"refused_by_heap": 3}, difference=1),
+    environment("costly", daily_cap=CapStatus(10_000, "stop", 10_000)),
     environment("renamed", None, 7),
     ready=False,
     orphans=[OrphanStatus("https://c.eu.heap-api.com", 321, NOW - 7200, ["old"])],
@@ -81,13 +82,14 @@ async def test_what_needs_somebody_is_said_in_words_and_comes_first(browser: Bro
     async with served(lambda: TROUBLED) as url:
         page, _ = await opened(browser, url)
 
-        assert await page.locator(".name").all_text_contents() == ["staging", "production", "renamed"]
+        assert await page.locator(".name").all_text_contents() == ["staging", "production", "renamed", "costly"]
         text = await page.locator("main").inner_text()
         assert "Heap answers 503 since 14:02 UTC, 12,304 events waiting, next try in 40 s" in text
         assert "held: Heap refuses the app (404) since 14:02 UTC" in text
         assert "321 events of old wait for an app at https://c.eu.heap-api.com" in text
         assert "config.yaml:12: heap.region: write us or eu" in text
         assert "off by 1" in text
+        assert "costly: 10,000 of 10,000 events of its daily cap: the rest of the day is skipped." in text
         await expect(page.locator("#ready")).to_have_text("not ready")
 
 

@@ -76,7 +76,7 @@ async def test_the_json_has_the_documented_shape(
     [environment] = told["environments"]
     assert list(environment) == [
         *("name", "captured", "delivered", "superseded", "waiting", "in_hand", "difference"),
-        *("skipped", "refused", "dropped", "dead_letters", "oldest", "history", "lane"),
+        *("skipped", "refused", "dropped", "dead_letters", "oldest", "history", "lane", "daily_cap"),
     ]
     assert [len(minutes) for minutes in environment["history"].values()] == [60, 60]
     assert list(environment["lane"]) == [

@@ -14,7 +14,6 @@ OTHERS = {
         "heartbeat": "0",
         "remember": "5",
         "when_behind": "{after: 1m}",
-        "daily_cap": "{events: 5}",
     },
 }
 PLACES: dict[str, tuple[str, type[Section]]] = {
