@@ -9,11 +9,15 @@ from pathlib import Path
 from bench import load, nginx
 from bench.load import Demand, Load
 from bench.process import Process, free_port, python
-from bench.relays import relay
+from bench.relays import Relay, relay
 
 DIRECT = "Flagsmith itself"
 BASELINE = "plain aiohttp proxy"
 BUSY_CONNECTIONS = 32
+# With `send: on_change` one of so many answers is news: 95 % are unchanged.
+ONE_IS_NEWS = 20
+# Until every identity was seen once, in seconds.
+ACQUAINTED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Contender:
 
     name: str
     process: Process
+    newcomers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class Comparison:
     # What the relay made of all identity calls meanwhile; refused ones cost less than they should.
     captured: int
     refused: int
+    # The part of the answers that were unchanged, where only changes are sent.
+    unchanged: float
 
 
 def compare(folder: Path, rounds: int, seconds: int) -> Comparison:
@@ -53,19 +60,33 @@ def compare(folder: Path, rounds: int, seconds: int) -> Comparison:
         origin = stack.enter_context(flagsmith(folder))
         heap = stack.enter_context(python("bench.heap", free_port()))
         capturing = stack.enter_context(relay(folder, "relay", origin.url, heap.url))
+        on_change = stack.enter_context(relay(folder, "on-change", origin.url, heap.url, send="on_change"))
+        load.run(on_change.process.url, Demand(BUSY_CONNECTIONS, ACQUAINTED))
+        on_change.wait_until_delivered()
+        before = _unchanged(on_change)
         answering = [
             Contender(DIRECT, origin),
             Contender("relay", capturing.process),
+            Contender("relay, on change", on_change.process, ONE_IS_NEWS),
             *stack.enter_context(others(folder, origin)),
         ]
         for each in answering:
-            load.run(each.process.url, Demand(BUSY_CONNECTIONS, 1))  # caches, connections, code
-        seen = [{each.name: _measure(each.process, seconds) for each in answering} for _ in range(rounds)]
+            load.run(
+                each.process.url, Demand(BUSY_CONNECTIONS, 1, newcomers=each.newcomers)
+            )  # caches, connections, code
+        seen = [{each.name: _measure(each, seconds) for each in answering} for _ in range(rounds)]
+        captured, unchanged = (now - then for now, then in zip(_unchanged(on_change), before, strict=True))
         return Comparison(
             figures={each.name: _median([round_[each.name] for round_ in seen]) for each in answering},
             captured=int(capturing.figure("relay_captured_total")),
             refused=int(capturing.figure("relay_refused_total")),
+            unchanged=unchanged / captured,
         )
+
+
+def _unchanged(relay: Relay) -> tuple[float, float]:
+    """How many answers were captured, and how many of them had nothing new."""
+    return relay.figure("relay_captured_total"), relay.figure("relay_skipped_total")
 
 
 @contextmanager
@@ -89,12 +110,13 @@ def flagsmith(folder: Path) -> Iterator[Process]:
         yield process
 
 
-def _measure(process: Process, seconds: int) -> Figures:
+def _measure(contender: Contender, seconds: int) -> Figures:
+    process, newcomers = contender.process, contender.newcomers
     used = process.cpu_seconds
-    busy = load.run(process.url, Demand(BUSY_CONNECTIONS, seconds))
+    busy = load.run(process.url, Demand(BUSY_CONNECTIONS, seconds, newcomers=newcomers))
     process.rest()  # capture and commit come after the answers, and are paid for too
     used = process.cpu_seconds - used
-    single = load.run(process.url, Demand(1, seconds))
+    single = load.run(process.url, Demand(1, seconds, newcomers=newcomers))
     process.rest()
     return _figures(busy, single, used)
 

@@ -10,14 +10,12 @@ from bench import load
 from bench.comparison import flagsmith
 from bench.load import Demand
 from bench.process import free_port, python
-from bench.relays import Relay, relay
+from bench.relays import FIGURES_SECONDS, Relay, relay
 
 CAPTURED = 100_000
 WAITING = 10_000
 # As many apps as one relay may well have; each takes 200 events a second and holds a batch of its own.
 ENVIRONMENTS = 4
-# How often the relay brings its gauges up to date, at least.
-FIGURES_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ def memory(folder: Path) -> Memory:
         measured = stack.enter_context(relay(folder, "memory", origin.url, heap_url, ENVIRONMENTS))
         while measured.figure("relay_captured_total") < CAPTURED - WAITING:
             _ask(measured, 4)
-        _until_delivered(measured)
+        measured.wait_until_delivered()
         heap.close()
         while measured.figure("relay_outbox_events") < WAITING:
             _ask(measured, 1)
@@ -54,14 +52,6 @@ def memory(folder: Path) -> Memory:
 def _ask(measured: Relay, seconds: int) -> None:
     load.run(measured.process.url, Demand(32, seconds, ENVIRONMENTS))
     time.sleep(2 * FIGURES_SECONDS)
-
-
-def _until_delivered(measured: Relay, within: float = 180) -> None:
-    ends = time.monotonic() + within
-    while measured.figure("relay_outbox_events"):
-        if time.monotonic() > ends:
-            raise RuntimeError("Heap does not get the events")
-        time.sleep(FIGURES_SECONDS)
 
 
 def seconds_to_ready(folder: Path, times: int = 5) -> float:

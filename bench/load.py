@@ -5,21 +5,25 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from tempfile import NamedTemporaryFile
 
 PATH = "/api/v1/identities/?identifier=user-{}"
 # How many identities the requests are about.
-IDENTITIES = 10_000
+IDENTITIES = 2_000
 # Microseconds in wrk's units.
 UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
 SCRIPT = """
-local asked = 0
+local asked, began = 0, os.time()
 request = function()
   asked = asked + 1
+  local identity = tostring(asked % {identities})
+  if {newcomers} > 0 and asked % {newcomers} == 0 then identity = began .. "-" .. asked end
   wrk.headers["X-Environment-Key"] = string.format("{key}", asked % {environments})
-  return wrk.format("GET", string.format("{path}", asked % {identities}))
+  return wrk.format("GET", string.format("{path}", identity))
 end
 """
 
@@ -49,6 +53,8 @@ class Demand:
     seconds: int
     # The requests go round these many environments.
     environments: int = 1
+    # Every so many requests one is about an identity that was never seen before; 0: none is.
+    newcomers: int = 0
 
 
 def run(url: str, demand: Demand) -> Load:
@@ -57,8 +63,8 @@ def run(url: str, demand: Demand) -> Load:
 
 
 def _wrk(url: str, demand: Demand) -> Load:
-    names = {"key": client_key(0)[:-1] + "%d", "path": PATH.format("%d")}
-    script = SCRIPT.format(**names, environments=demand.environments, identities=IDENTITIES)
+    names = {"key": client_key(0)[:-1] + "%d", "path": PATH.format("%s"), "identities": IDENTITIES}
+    script = SCRIPT.format(**names, environments=demand.environments, newcomers=demand.newcomers)
     with NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
@@ -87,11 +93,12 @@ def read_wrk(report: str) -> Load:
 class Caller(asyncio.Protocol):
     """One connection that asks again as soon as it is answered."""
 
-    def __init__(self, demand: Demand, ends: float) -> None:
+    def __init__(self, demand: Demand, numbers: Iterator[int], ends: float) -> None:
         self.took: list[float] = []
         self.failures = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._environments = demand.environments
+        self._demand = demand
+        self._numbers = numbers
         self._ends = ends
         self._unread = b""
 
@@ -118,16 +125,19 @@ class Caller(asyncio.Protocol):
         self.done.set_result(None)
 
     def _ask(self) -> None:
-        asked = len(self.took)
-        path, key = PATH.format(asked % IDENTITIES), client_key(asked % self._environments)
+        asked = next(self._numbers)
+        is_new = self._demand.newcomers and asked % self._demand.newcomers == 0
+        identity = f"{time.time_ns()}" if is_new else f"{asked % IDENTITIES}"
+        path, key = PATH.format(identity), client_key(asked % self._demand.environments)
         self._asked_at = time.perf_counter()
         self._transport.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\nX-Environment-Key: {key}\r\n\r\n".encode())
 
 
 async def ask(url: str, demand: Demand) -> Load:
     """Put *demand* on the server at *url* from this process, which needs nothing installed."""
-    began = time.perf_counter()
-    callers = await asyncio.gather(*(_call(url, demand, began + demand.seconds) for _ in range(demand.connections)))
+    began, numbers = time.perf_counter(), count()
+    calls = (_call(url, demand, numbers, began + demand.seconds) for _ in range(demand.connections))
+    callers = await asyncio.gather(*calls)
     elapsed = time.perf_counter() - began
     took = sorted(each for caller in callers for each in caller.took)
     return Load(
@@ -139,9 +149,9 @@ async def ask(url: str, demand: Demand) -> Load:
     )
 
 
-async def _call(url: str, demand: Demand, ends: float) -> Caller:
+async def _call(url: str, demand: Demand, numbers: Iterator[int], ends: float) -> Caller:
     host, _, port = url.removeprefix("http://").partition(":")
-    caller = Caller(demand, ends)
+    caller = Caller(demand, numbers, ends)
     await asyncio.get_running_loop().create_connection(lambda: caller, host, int(port))
     await caller.done
     return caller

@@ -4,7 +4,8 @@
 
 An empty outbox and one that is being filled are measured in turns, so that whatever else the machine does meets both.
 At the end two outboxes are measured likewise, one of them with a journal, to show what that costs: once where
-identities see the same few sets of flags, and once where each sees its own.
+identities see the same few sets of flags, and once where each sees its own. Then it tells what it takes to remember
+an identity, and to replace an event that waits.
 """
 
 import argparse
@@ -12,15 +13,20 @@ import asyncio
 import statistics
 import tempfile
 import time
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from relay.model import Event, JournalEntry, Lane, Settlement, Verdict
+from relay.coalescing import KNOWN, State
+from relay.core.recent import Recent
+from relay.model import Coalescing, Environment, Event, JournalEntry, Lane, Sent, Settlement, Verdict
 from relay.outbox import Outbox
+from relay.outbox.bookkeeping import RECENT
 from relay.outbox.memory import MemoryOutbox
+from relay.outbox.recollection import Recollection
 from relay.outbox.sqlite import SqliteOutbox
 
 T = TypeVar("T")
@@ -154,18 +160,96 @@ async def run(empty: Outbox, filled: Outbox, events: int) -> None:
 
 
 async def run_journal(plain: Outbox, journal: Outbox, states: int) -> None:
-    """Measure and report what a full journal costs, in time of the processor."""
+    """Measure and report what a full journal costs, whose entries were all replaced once, in the processor's time."""
     source = Source(states)
     await plain.open()
     await journal.open()
     try:
-        for _ in range(JOURNAL // BATCH + ROUNDS):
+        for _ in range(2 * JOURNAL // BATCH):
             await one_round(journal, source, Stopwatch())
         watches = await compare(plain, journal, source, time.process_time)
         report(f"CPU, identities see {states:,} sets of flags", *watches, ("plain", "journal"))
     finally:
         await plain.close()
         await journal.close()
+
+
+async def run_memory(outbox: Outbox, identities: int) -> None:
+    """Remember so many and have their events delivered; report what is left of each, on disk and in the process."""
+    source = Source()
+    await outbox.open()
+    try:
+        before = (await outbox.usage()).size
+        for _ in range(identities // FILL):
+            events = source.events(FILL)
+            sent = Coalescing({event.key: hash(event.identity) for event in events}, {"production": identities})
+            await outbox.put(events, [], {}, (), sent)
+            lease = await outbox.claim(LANE, limit=FILL, max_bytes=10**9, now=BEGAN + 1e6, lease=60)
+            await outbox.settle(lease.token, Settlement(ack=frozenset(one.id for one in lease.claims)), now=BEGAN)
+        used = (await outbox.usage()).size - before
+        print(f"\n{identities:,} remembered: {used / identities:,.0f} bytes each in the storage", end="")
+    finally:
+        await outbox.close()
+    print(f"; of {RECENT:,} in the process {bytes_of_copies():,.0f}, and of known bytes {bytes_of_known():,.0f}")
+
+
+def bytes_of_copies() -> float:
+    """What the process holds of each who was asked for lately."""
+
+    def learn() -> Recollection:
+        copy = Recollection()
+        for number in range(RECENT):
+            copy.learn(
+                ("installation", 0), {("production", f"user-{number}"): Sent(number << 40, number / 7)}, doubts=0
+            )
+        return copy
+
+    return grown_by(learn) / RECENT
+
+
+def bytes_of_known() -> float:
+    """What it holds of each exchange whose bytes it knows, but for whose it is, which it has already."""
+    environment = Environment("production", LANE, "Flagsmith Feature Flags")
+
+    def learn() -> Recent[bytes, State]:
+        known: Recent[bytes, State] = Recent(KNOWN)
+        for number in range(KNOWN):
+            known.put(number.to_bytes(16), State(environment, ("production", "user"), number << 40))
+        return known
+
+    return grown_by(learn) / KNOWN
+
+
+def grown_by(make: Callable[[], object]) -> float:
+    """The bytes that what is made takes."""
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    made = make()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del made
+    return after - before
+
+
+async def run_latest(empty: Outbox, filled: Outbox, events: int) -> None:
+    """Measure and report what it takes to replace what waits, with so many events waiting."""
+    source = Source()
+    watches = Stopwatch(), Stopwatch()
+    latest = Coalescing(latest={"production": 0})
+    await empty.open()
+    await filled.open()
+    try:
+        await fill(filled, source, events)
+        for _ in range(ROUNDS):
+            older = source.events(BATCH)
+            newer = [replace(one, key=one.key[::-1], captured_at=one.captured_at + 1) for one in older]
+            for outbox, watch in zip((empty, filled), watches, strict=True):
+                await outbox.put(older, [], {}, (), latest)
+                await watch.time("replace", outbox.put(newer, [], {}, (), latest))
+        report(f"{events:,} waiting", *watches)
+    finally:
+        await empty.close()
+        await filled.close()
 
 
 def make(storage: str, folder: Path, name: str, journal_entries: int = 0) -> Outbox:
@@ -176,6 +260,16 @@ def make(storage: str, folder: Path, name: str, journal_entries: int = 0) -> Out
     return SqliteOutbox(path, max_bytes=ROOM, dead_letter_share=0.25, journal_entries=journal_entries)
 
 
+def measure(storage: str, folder: Path, events: int) -> None:
+    """All of it, in *folder*."""
+    asyncio.run(run(make(storage, folder, "empty"), make(storage, folder, "filled"), events))
+    for states in (100, 10 * JOURNAL):
+        plain, journal = (make(storage, folder, f"{states}-{entries}", entries) for entries in (0, JOURNAL))
+        asyncio.run(run_journal(plain, journal, states))
+    asyncio.run(run_memory(make(storage, folder, "memory"), events))
+    asyncio.run(run_latest(make(storage, folder, "latest-empty"), make(storage, folder, "latest-filled"), events))
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench.outbox", description=__doc__.partition("\n")[0])
@@ -184,11 +278,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the file is made; a temporary folder otherwise")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        empty, filled = (make(options.storage, Path(folder), name) for name in ("empty", "filled"))
-        asyncio.run(run(empty, filled, options.events))
-        for states in (100, 10 * JOURNAL):
-            plain, journal = (make(options.storage, Path(folder), f"{states}-{most}", most) for most in (0, JOURNAL))
-            asyncio.run(run_journal(plain, journal, states))
+        measure(options.storage, Path(folder), options.events)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.load import client_key
 from bench.process import Process, free_port, started
 
+# How often the relay brings its gauges up to date, at least.
+FIGURES_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Relay:
@@ -28,6 +31,15 @@ class Relay:
         with urllib.request.urlopen(f"{self.admin}/metrics") as answer:
             families = text_string_to_metric_families(answer.read().decode())
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    def wait_until_delivered(self, within: float = 180) -> None:
+        """Return once Heap has all that was captured."""
+        ends = time.monotonic() + within
+        time.sleep(2 * FIGURES_SECONDS)
+        while self.figure("relay_outbox_events"):
+            if time.monotonic() > ends:
+                raise RuntimeError("Heap does not get the events")
+            time.sleep(FIGURES_SECONDS)
 
     def wait_until_ready(self, within: float = 15) -> None:
         """Return once it says that it is ready."""
@@ -44,7 +56,13 @@ class Relay:
 
 @contextmanager
 def relay(
-    folder: Path, name: str, upstream: str, heap: str = "", environments: int = 1, apps: int | None = None
+    folder: Path,
+    name: str,
+    upstream: str,
+    heap: str = "",
+    environments: int = 1,
+    apps: int | None = None,
+    send: str = "every_call",
 ) -> Iterator[Relay]:
     """A ready relay; without *heap* it captures nothing. Each environment has an app of its own, or one of *apps*."""
     port, admin = free_port(), free_port()
@@ -56,6 +74,7 @@ def relay(
         "upstream": {"url": upstream},
         "outbox": {"url": f"sqlite:///{name}.db"},
         "shutdown": {"grace": "0s", "finish": "1s", "drain": "0s"},
+        "defaults": {"send": send},
         "environments": [
             _environment(number, number % (apps or environments), heap) for number in range(environments if heap else 0)
         ],

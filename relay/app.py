@@ -45,6 +45,9 @@ READ_ON_SECONDS = 1.0
 # Committing what was captured takes milliseconds.
 COMMIT_SECONDS = 3.0
 
+# Longer than a scraper rests (a minute), so that it keeps its connection; silent ones do not pile up.
+ADMIN_IDLE_SECONDS = 90.0
+
 # For cutting what is still connected at the very end. Not 0: to aiohttp that is no limit at all.
 CUT_SECONDS = 0.1
 
@@ -169,7 +172,7 @@ class Relay:
         parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
         front = web.ServerRunner(parts.proxy.server())
         pages = admin_app(parts.health, parts.registry, admin.hosts, self.status)
-        back = web.AppRunner(pages, access_log=None, shutdown_timeout=1)
+        back = web.AppRunner(pages, access_log=None, shutdown_timeout=1, keepalive_timeout=ADMIN_IDLE_SECONDS)
         self.url = await _open_port(stack, front, listen.host, listen.port, "listen")
         self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin")
         return front

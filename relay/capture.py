@@ -7,38 +7,31 @@ kept is counted.
 import asyncio
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import structlog
 
+from relay.coalescing import Coalescer, Round, State
+from relay.core.coalesce import UNCHANGED, tolerated
 from relay.core.daily import OVER_CAP
-from relay.core.evaluate import evaluate
-from relay.core.rules import Decision, decide
-from relay.core.translate import Translation, spelled_out
 from relay.daily_cap import DailyCap
-from relay.errors import CaptureRefused, OutboxError, OutboxFull
+from relay.errors import OutboxError, OutboxFull
 from relay.metrics import Metrics
-from relay.model import Clock, DeadLetter, Environment, Evaluation, Event, Exchange, JournalEntry, Verdict
-from relay.outbox import Outbox
+from relay.model import Clock, Coalescing, DeadLetter, Environment, Event, Exchange, JournalEntry, Repeats, Who
+from relay.outbox import NOTHING_SENT, Outbox
+from relay.reading import Prepared, Reader, is_large
 from relay.recording import Call, CaptureLimits, CopyMemory, Recording
 
 log = structlog.get_logger(__name__)
 
-# Larger exchanges are read in a thread, one at a time. A coded byte counts as sixteen, as flags compress about so well;
-# the loop stops to decode one that turns out larger than that, and leaves it to the thread.
-LARGE_PLAIN = 64 * 1024
-CODED_WEIGHS = 16
-# Of these the first bytes can be had without the rest. Brotli fills its window, up to 16 MiB, before it gives any.
-CODINGS_IN_STEPS = frozenset({"gzip", "x-gzip", "deflate", "zstd"})
 # How long the event loop may be kept from flags by reading answers.
 SLICE_SECONDS = 0.001
 # A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.008
 # Events of one commit, so that the storage's other users get their turn.
 COMMIT_EVENTS = 1000
-# Of an event that was never made.
-NO_PROPERTIES = b"{}"
 # Counts that come without events are handed over this often.
 TALLY_SECONDS = 1.0
 
@@ -64,7 +57,8 @@ class Capture:
         self._limits = limits
         self._metrics = metrics
         self._clock = clock or Clock()
-        self._new_key = new_key or time_ordered_key
+        self._reader = Reader(limits, new_key or time_ordered_key)
+        self._coalescer = Coalescer(outbox)
         self._before_answer = before_answer
         self.memory = CopyMemory(limits.memory)
         self.daily_cap = DailyCap(outbox, self._clock)
@@ -72,6 +66,9 @@ class Capture:
         self._large: deque[_Offer] = deque()
         self._done: list[_Outcome] = []
         self._tally: Counter[tuple[str, str, str]] = Counter()
+        # Monotonic: when counts that come without events are due again; somebody may wait for them.
+        self._tell_at = self._slice_began = self._clock.monotonic()
+        self._hurried = False
         self._work = asyncio.Event()
         self._large_work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -109,9 +106,13 @@ class Capture:
 
     async def drained(self) -> None:
         """Return once everything offered so far is in the outbox or counted as refused there."""
-        while not self._idle.is_set():
-            self._work.set()
-            await self._idle.wait()
+        self._hurried, self._tell_at = True, self._clock.monotonic()
+        try:
+            while not self._idle.is_set():
+                self._work.set()
+                await self._idle.wait()
+        finally:
+            self._hurried = False
 
     # What a recording tells.
 
@@ -125,7 +126,7 @@ class Capture:
         committed = asyncio.get_running_loop().create_future() if self._before_answer else None
         offer = _Offer(exchange, size, committed)
         self._count(exchange.environment.name)
-        if _is_large(exchange):
+        if is_large(exchange) and not exchange.environment.on_change:
             self._read_in_thread(offer)
         else:
             self._small.append(offer)
@@ -141,31 +142,28 @@ class Capture:
             if not self._before_answer:
                 await asyncio.sleep(GATHER_SECONDS)
             self._work.clear()
+            self._slice_began = self._clock.monotonic()
             await self._read_small()
             await self._commit()
 
     async def _wait_for_work(self) -> None:
-        if not self._tally:
+        if not self._tally and not self._coalescer.untold:
             await self._work.wait()
             return
-        try:
-            async with asyncio.timeout(TALLY_SECONDS):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._tell_at - self._clock.monotonic())):
                 await self._work.wait()
-        except TimeoutError:
-            return
 
     async def _read_small(self) -> None:
-        slice_began = self._clock.monotonic()
         while self._small and len(self._done) < COMMIT_EVENTS:
             offer = self._small.popleft()
-            prepared = self._prepare(offer.exchange, min(LARGE_PLAIN, self._limits.max_decoded))
-            if prepared.refused == "too_large":
+            known = self._coalescer.know(offer.exchange)
+            prepared = Prepared(state=known) if known else self._reader.read_small(offer.exchange)
+            if prepared is None:
                 self._read_in_thread(offer)
             else:
                 self._done.append(_Outcome(offer, prepared))
-            if self._clock.monotonic() - slice_began > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                slice_began = self._clock.monotonic()
+            await self._breathe()
         if self._small:
             self._work.set()
 
@@ -178,55 +176,48 @@ class Capture:
             while self._large:
                 # Taken off once it is read, so that none is lost where the task is broken off and restarted.
                 offer = self._large[0]
-                prepared = await asyncio.to_thread(self._prepare, offer.exchange, self._limits.max_decoded)
+                prepared = await asyncio.to_thread(self._reader.read, offer.exchange)
                 self._done.append(_Outcome(self._large.popleft(), prepared))
                 self._work.set()
             await self._large_work.wait()
             self._large_work.clear()
 
-    def _prepare(self, exchange: Exchange, max_decoded: int) -> "_Prepared":
-        try:
-            return self._decide(exchange, max_decoded)
-        except CaptureRefused as refusal:
-            return _Prepared(refused=refusal.reason)
-        except Exception:
-            # One exchange is supervised like a task: a bug in reading it costs this one event, counted, and no other.
-            log.exception("exchange.unreadable", environment=exchange.environment.name)
-            return _Prepared(refused="undecodable")
-
-    def _decide(self, exchange: Exchange, max_decoded: int) -> "_Prepared":
-        found = evaluate(exchange, max_decoded=max_decoded, max_flags=self._limits.max_flags)
-        if isinstance(found, Verdict):
-            return _Prepared(skipped=found.reason)
-        at = exchange.received_at
-        decision = decide(found, exchange.environment, key=self._new_key(at), captured_at=at)
-        if decision.translation:
-            self._count_altered(exchange.environment.name, decision.translation)
-        return _Prepared(
-            entry=decision.entry,
-            journal=_journal_entry(exchange, found, decision),
-            skipped="" if decision.entry else decision.verdict.reason,
-        )
-
-    def _count_altered(self, environment: str, translation: Translation) -> None:
-        for reason, times in translation.altered.items():
-            self._metrics.altered.labels(environment, reason).inc(times)
-
     async def _commit(self) -> None:
-        outcomes, self._done = [self._capped(outcome) for outcome in self._done], []
-        for outcome in outcomes:
-            self._note_outcome(outcome)
-        entries = [outcome.prepared.entry for outcome in outcomes if outcome.prepared.entry is not None]
-        journal = [outcome.prepared.journal for outcome in outcomes if outcome.prepared.journal is not None]
+        outcomes = self._done[:]
+        round_ = await self._coalescer.begin({one.prepared.state.who for one in outcomes if one.prepared.state})
+        del self._done[: len(outcomes)]
+        batch = _Batch()
         try:
-            if not await self._store(entries, journal):
-                await self._store([], [])
+            for outcome in outcomes:
+                state = outcome.prepared.state
+                self._add(await self._coalesced(outcome, state, round_) if state else self._capped(outcome), batch)
+                await self._breathe()
+            for environment, times in batch.unchanged.items():
+                self._note(environment, "skipped", UNCHANGED.reason, times)
+            if not await self._store(batch):
+                await self._store(_Batch())
         finally:
             for outcome in outcomes:
                 self._let_go(outcome.offer)
         self.daily_cap.say()
         if not self.in_hand.total():
             self._idle.set()
+
+    async def _coalesced(self, outcome: "_Outcome", state: State, round_: Round) -> "_Outcome":
+        """The outcome, once it is decided whether what is sent only as news is news."""
+        offer, prepared = outcome.offer, outcome.prepared
+        if prepared.entry:
+            self._coalescer.learn(offer.exchange, state)
+        at = offer.exchange.received_at
+        verdict = round_.decide(state, at)
+        if not verdict.send:
+            return _Outcome(offer, Prepared(skipped=verdict.reason, state=state), rests=round_.is_sending(state.who))
+        if not prepared.entry:
+            prepared = await self._read_after_all(offer.exchange)
+        outcome = self._capped(_Outcome(offer, prepared.sent_for(verdict)))
+        if outcome.prepared.state:
+            round_.send(outcome.prepared.state, at)
+        return outcome
 
     def _capped(self, outcome: "_Outcome") -> "_Outcome":
         """*outcome*, skipped where it is an event that its environment's daily cap stops."""
@@ -235,49 +226,102 @@ class Capture:
             return outcome
         return _Outcome(outcome.offer, outcome.prepared.skipped_for(OVER_CAP))
 
+    async def _read_after_all(self, exchange: Exchange) -> Prepared:
+        """What known bytes come to. It is waited for, as what comes after has to be compared with it."""
+        prepared = self._reader.read_small(exchange)
+        return prepared if prepared is not None else await asyncio.to_thread(self._reader.read, exchange)
+
+    async def _breathe(self) -> None:
+        """Let the event loop have its turn, where it was kept for a slice."""
+        if self._clock.monotonic() - self._slice_began > SLICE_SECONDS:
+            await asyncio.sleep(0)
+            self._slice_began = self._clock.monotonic()
+
+    def _add(self, outcome: "_Outcome", batch: "_Batch") -> None:
+        """Count what is decided; the rest is decided by what becomes of *batch*."""
+        exchange, prepared = outcome.offer.exchange, outcome.prepared
+        environment = exchange.environment
+        for reason, times in prepared.altered.items():
+            self._metrics.altered.labels(environment.name, reason).inc(times)
+        if outcome.rests:
+            batch.resting.append(outcome)
+        elif prepared.skipped and prepared.state:
+            batch.unchanged[environment.name] += 1
+            self._coalescer.repeat(prepared.state.who, 1, exchange.received_at)
+        elif prepared.skipped:
+            self._note(environment.name, "skipped", prepared.skipped)
+        elif prepared.refused:
+            self._note(environment.name, "refused", prepared.refused)
+        if prepared.journal is not None:
+            batch.journal.append(prepared.journal)
+        if isinstance(prepared.entry, Event):
+            batch.events.append(prepared.entry)
+            batch.environments[environment.name] = environment
+            if prepared.state:
+                batch.fingerprints[prepared.entry.key] = prepared.state.fingerprint
+        elif prepared.entry is not None:
+            batch.dead.append(prepared.entry)
+
     def _let_go(self, offer: "_Offer") -> None:
         self.memory.give_back(offer.size)
         if offer.committed is not None and not offer.committed.done():
             offer.committed.set_result(None)
 
-    async def _store(self, entries: "list[Event | DeadLetter]", journal: list[JournalEntry]) -> bool:
-        """Put *entries*, *journal* and the tally; False where the entries were refused, and the tally alone may do.
+    async def _store(self, batch: "_Batch") -> bool:
+        """Put *batch*, and counts with it; False where it was refused, and the counts alone may do.
 
-        A bug in the outbox refuses them too, and is raised on to who supervises this.
+        A bug in the outbox refuses it too, and is raised on to who supervises this.
         """
-        tally, self._tally = self._tally, Counter()
-        if not entries and not tally:
+        now = self._clock.monotonic()
+        is_time = now >= self._tell_at
+        if batch.is_empty and not (is_time and (self._tally or self._coalescer.untold)):
             return True
-        events = [entry for entry in entries if isinstance(entry, Event)]
-        dead = [entry for entry in entries if isinstance(entry, DeadLetter)]
+        tally, self._tally = self._tally, Counter()
+        repeats = self._coalescer.take_repeats(all_of_them=self._hurried) if is_time else {}
         try:
             async with self.committing:
-                await self._outbox.put(events, dead, tally, journal)
-                self._settle_in_hand([*events, *(letter.event for letter in dead)], tally)
-        except OutboxError as failure:
+                await self._outbox.put(batch.events, batch.dead, tally, batch.journal, batch.coalescing(repeats))
+                self._settle_in_hand(batch, tally)
+        except Exception as failure:
             self._tally.update(tally)
-            self._refuse_all(entries, failure)
-            return not entries and not journal
-        except Exception:
-            self._tally.update(tally)
-            self._refuse_all(entries, OutboxError("a bug in the outbox, logged as task.crashed"))
-            raise
-        for letter in dead:
-            self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
-        if entries and self._refusing:
-            self._resume()
+            self._coalescer.give_back(repeats)
+            self._tell_at = now + (TALLY_SECONDS if batch.is_empty else 0)
+            self._refuse(batch, failure)
+            if not isinstance(failure, OutboxError):
+                raise
+            return batch.is_empty
+        if is_time and not self._hurried:
+            self._tell_at = now + TALLY_SECONDS
+        self._count_stored(batch)
         return True
 
-    def _refuse_all(self, entries: "list[Event | DeadLetter]", failure: OutboxError) -> None:
+    def _count_stored(self, batch: "_Batch") -> None:
+        for outcome in batch.resting:
+            exchange, state = outcome.offer.exchange, outcome.prepared.state
+            self._note(exchange.environment.name, "skipped", UNCHANGED.reason)
+            if state:
+                self._coalescer.repeat(state.who, 1, exchange.received_at)
+        made = Counter((entry.environment, entry.verdict.reason) for entry in batch.journal if entry.verdict.send)
+        for (environment, reason), events in made.items():
+            self._metrics.events.labels(environment, reason).inc(events)
+        for letter in batch.dead:
+            self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
+        if self._refusing and (batch.events or batch.dead):
+            self._resume()
+
+    def _refuse(self, batch: "_Batch", failure: Exception) -> None:
+        """Count all that is not stored, and what was thought unchanged only for it."""
         reason = "outbox_full" if isinstance(failure, OutboxFull) else "outbox_error"
-        self.daily_cap.take_back(entry for entry in entries if isinstance(entry, Event))
-        environments = Counter(_environment_of(entry) for entry in entries)
+        self.daily_cap.take_back(batch.events)
+        environments = Counter(event.environment for event in batch.entries())
+        environments.update(outcome.offer.exchange.environment.name for outcome in batch.resting)
         for environment, times in environments.items():
             self._note(environment, "refused", reason, times)
         if not environments:
             return
         if reason not in self._refusing:
-            log.error("capture.refused", reason=reason, detail=str(failure), consequence="events are lost, flags go on")
+            detail = str(failure) if isinstance(failure, OutboxError) else "a bug in the outbox, logged as task.crashed"
+            log.error("capture.refused", reason=reason, detail=detail, consequence="events are lost, flags go on")
         self._refusing[reason] += environments.total()
 
     def _resume(self) -> None:
@@ -286,17 +330,10 @@ class Capture:
             log.info("capture.resumed", reason=reason, refused=events)
         self._refusing.clear()
 
-    def _settle_in_hand(self, events: Iterable[Event], tally: "Counter[tuple[str, str, str]]") -> None:
-        self.in_hand.subtract(event.environment for event in events)
+    def _settle_in_hand(self, batch: "_Batch", tally: "Counter[tuple[str, str, str]]") -> None:
+        self.in_hand.subtract(event.environment for event in batch.entries())
         for (environment, _, _), times in tally.items():
             self.in_hand[environment] -= times
-
-    def _note_outcome(self, outcome: "_Outcome") -> None:
-        environment, prepared = outcome.offer.exchange.environment.name, outcome.prepared
-        if prepared.skipped:
-            self._note(environment, "skipped", prepared.skipped)
-        elif prepared.refused:
-            self._note(environment, "refused", prepared.refused)
 
     def _count(self, environment: str) -> None:
         self._idle.clear()
@@ -324,49 +361,40 @@ class _Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What an exchange comes to: an entry for the outbox, or why there is none; and one for its journal."""
-
-    entry: Event | DeadLetter | None = None
-    journal: JournalEntry | None = None
-    skipped: str = ""
-    refused: str = ""
-
-    def skipped_for(self, verdict: Verdict) -> "_Prepared":
-        """The same without its event."""
-        journal = self.journal and replace(self.journal, verdict=verdict, key="")
-        return _Prepared(journal=journal, skipped=verdict.reason)
-
-
-@dataclass(frozen=True, slots=True)
 class _Outcome:
     offer: _Offer
-    prepared: _Prepared
+    prepared: Prepared
+    # Whether it is unchanged only if what comes before it in the same commit is stored.
+    rests: bool = False
 
 
-def _is_large(exchange: Exchange) -> bool:
-    """Whether the loop should not begin to read it. A coded request, which nobody sends, needs no care beyond that."""
-    coding = exchange.answer_encoding.lower()
-    coded_request = bool(exchange.request_body and exchange.request_encoding)
-    if coded_request or (coding and coding not in CODINGS_IN_STEPS):
-        return True
-    weight = CODED_WEIGHS if coding else 1
-    return len(exchange.answer_body) * weight + len(exchange.request_body) > LARGE_PLAIN
+@dataclass(slots=True)
+class _Batch:
+    """What is put together."""
 
+    events: list[Event] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    journal: list[JournalEntry] = field(default_factory=list)
+    # Of the events that are to be remembered, by key; and the events' environments, by name.
+    fingerprints: dict[str, int] = field(default_factory=dict)
+    environments: dict[str, Environment] = field(default_factory=dict)
+    resting: list[_Outcome] = field(default_factory=list)
+    # Answers that were unchanged whatever becomes of the rest, by environment.
+    unchanged: Counter[str] = field(default_factory=Counter)
 
-def _journal_entry(exchange: Exchange, evaluation: Evaluation, decision: Decision) -> JournalEntry:
-    """What is noted of an evaluation, under the identity that operators know, whatever Heap gets in its place."""
-    entry = decision.entry.event if isinstance(decision.entry, DeadLetter) else decision.entry
-    return JournalEntry(
-        identity=spelled_out(evaluation.identity),
-        environment=exchange.environment.name,
-        at=exchange.received_at,
-        method=exchange.method,
-        verdict=decision.verdict,
-        properties=decision.translation.properties if decision.translation else NO_PROPERTIES,
-        key=entry.key if entry else "",
-    )
+    @property
+    def is_empty(self) -> bool:
+        return not (self.events or self.dead or self.journal)
 
+    def entries(self) -> Iterator[Event]:
+        """All that is new in the outbox."""
+        yield from self.events
+        yield from (letter.event for letter in self.dead)
 
-def _environment_of(entry: Event | DeadLetter) -> str:
-    return entry.environment if isinstance(entry, Event) else entry.event.environment
+    def coalescing(self, repeats: Mapping[Who, Repeats]) -> Coalescing:
+        """How it stands to what was put before."""
+        memories = {each.name: each.on_change.remember for each in self.environments.values() if each.on_change}
+        latest = {each.name: tolerated(each.latest) for each in self.environments.values() if each.latest}
+        if not (memories or latest or repeats):
+            return NOTHING_SENT
+        return Coalescing(self.fingerprints, memories, repeats, latest)

@@ -6,6 +6,7 @@ RelayError
 ├─ UpstreamError       answer 502 or 504 with its reason
 │  └─ ConnectionReused   the reused connection died before any answer byte; a GET may go once more
 ├─ RequestRefused      answer 4xx with its reason; the caller must ask differently
+├─ CallerStalled       the caller is as good as gone; break the answer off
 ├─ CaptureRefused      count it as refused with its reason; there is no event
 ├─ HeapUnreachable     try again later
 └─ OutboxError         storage failed; keep proxying, refuse the capture, try again
@@ -47,6 +48,10 @@ class RequestRefused(RelayError):
         super().__init__(f"{status} {reason}")
         self.status = status
         self.reason = reason
+
+
+class CallerStalled(RelayError, ConnectionError):
+    """The caller has not read its answer for `listen.idle_timeout`; its connection is cut."""
 
 
 class CaptureRefused(RelayError):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
@@ -102,6 +102,12 @@ class _Connection(web.RequestHandler):
     """aiohttp's connection, less the words with which it would repeat a broken request to its sender and the log."""
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # What a handler has written is with the system once it need not wait. So nothing that is left here for a slow
+        # caller keeps a connection from closing, or is lost from the end of an answer that counts as whole.
+        cast(asyncio.WriteTransport, transport).set_write_buffer_limits(high=0)
 
     def handle_error(
         self,

@@ -3,6 +3,7 @@
 import re
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from json import dumps
 
 import aiohttp
@@ -86,12 +87,7 @@ class Heap:
 
     async def _read(self, response: aiohttp.ClientResponse) -> Answer:
         kind = read_status(response.status)
-        try:
-            text = _one_line((await _first_bytes(response.content)).decode(errors="replace"))
-        except (aiohttp.ClientError, OSError):
-            if kind is not Kind.DELIVERED:  # a success is one as soon as its status is known
-                raise
-            text = ""
+        text = _one_line((await _first_bytes(response.content)).decode(errors="replace"))
         named = NAMED.search(text) if kind is Kind.REFUSED else None
         return Answer(
             kind=kind,
@@ -105,10 +101,12 @@ class Heap:
 
 
 async def _first_bytes(stream: aiohttp.StreamReader) -> bytes:
+    """The beginning of a text, as far as it comes: the status is an answer whether or not its words are whole."""
     parts, left = [], ANSWER_BYTES
-    while left and (part := await stream.read(left)):
-        parts.append(part)
-        left -= len(part)
+    with suppress(aiohttp.ClientError, OSError):
+        while left and (part := await stream.read(left)):
+            parts.append(part)
+            left -= len(part)
     return b"".join(parts)
 
 

@@ -17,7 +17,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from relay import __version__
-from relay.core.reasons import DEAD, DROPPED, REFUSED, RELOADED, UPSTREAM
+from relay.core.reasons import DEAD, DROPPED, REFUSED, RELOADED, SENT, UPSTREAM
 from relay.core.settle import Kind
 
 # A flag call is answered within milliseconds or not at all: fine steps low, few above a second.
@@ -36,9 +36,11 @@ class Metrics:
     added_seconds: Histogram
     upstream_errors: Counter
     upstream_repeats: Counter
+    callers_stalled: Counter
     in_flight: Gauge
     unknown_keys: Counter
     captured: Counter
+    events: Counter
     skipped: Counter
     refused: Counter
     altered: Counter
@@ -84,9 +86,11 @@ class Metrics:
             upstream_repeats=counter(
                 "relay_upstream_repeats", "Requests sent once more because a reused connection had died."
             ),
+            callers_stalled=counter("relay_callers_stalled", "Answers cut because their caller stopped to read."),
             in_flight=gauge("relay_in_flight", "Requests being answered now."),
             unknown_keys=counter("relay_unknown_keys", "Identity calls whose environment key is not in the YAML."),
             captured=counter("relay_captured", "Identity answers captured.", "environment"),
+            events=counter("relay_events", "Events made, by why they are to be sent.", "environment", "reason"),
             skipped=counter("relay_skipped", "Captured, and rightly not sent.", "environment", "reason"),
             refused=counter("relay_refused", "Captured, but could not be kept.", "environment", "reason"),
             altered=counter("relay_altered", "Values or names made acceptable for Heap.", "environment", "reason"),
@@ -117,7 +121,8 @@ class Metrics:
 
     def begin(self, environments: Collection[str]) -> None:
         """Let what is to be watched be there at 0, so that its first change is seen as one."""
-        reasons = ((self.refused, REFUSED), (self.dead_letters_made, DEAD), (self.dropped, DROPPED))
+        events = ((self.events, SENT), (self.refused, REFUSED))
+        reasons = (*events, (self.dead_letters_made, DEAD), (self.dropped, DROPPED))
         for environment in environments:
             for metric in (self.captured, self.delivered, self.superseded):
                 metric.labels(environment)

@@ -49,6 +49,25 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class OnChange:
+    """How to send only what differs from before."""
+
+    # An unchanged state is sent again after so many seconds; 0: never.
+    heartbeat: float
+    # Identities that are remembered.
+    remember: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """When a lane is so far behind that only the newest event of an identity counts."""
+
+    # While it holds more than it sends in so many seconds, with *share* of Heap's limits.
+    after: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """One environment of the YAML, as the capture half needs it."""
 
@@ -77,6 +96,10 @@ class Environment:
     hash_key: bytes | None = field(default=None, repr=False)
     # Whether all is decided, and nothing sent.
     shadow: bool = False
+    # Only what differs from before is sent; None: all is.
+    on_change: OnChange | None = None
+    # When a newer event replaces its identity's waiting ones; None: never.
+    latest: Latest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +160,42 @@ class Verdict:
 
     send: bool
     reason: str
+
+
+# Somebody in one environment: its name in the YAML, and the identity as events have it.
+Who = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was sent last for an identity, as far as the next decision needs it."""
+
+    fingerprint: int
+    # Seconds since 1970: when the answer was received that it was made of.
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Answers for an identity that were like what was sent last."""
+
+    times: int
+    # Seconds since 1970: when the last of them was received.
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Coalescing:
+    """How the events of one put stand to those before them."""
+
+    # The fingerprints of events that are to be remembered as sent, by their keys.
+    fingerprints: Mapping[str, int] = field(default_factory=dict)
+    # How many identities are remembered at most, by environment.
+    remember: Mapping[str, int] = field(default_factory=dict)
+    # Unchanged answers that were not told yet.
+    repeats: Mapping[Who, Repeats] = field(default_factory=dict)
+    # Environments where a newer event replaces its identity's waiting ones while more than so many wait in the lane.
+    latest: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +266,8 @@ class Forgotten:
     dead_letters: int
     # Entries.
     journal: int
+    # Environments that remembered what was sent last for it.
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +344,11 @@ class Trace:
     place: Fate
     # When one that waits may be sent.
     due: float | None
-    # Of a dead letter.
+    # Of a dead letter; and of what is gone because it was superseded.
     cause: Cause | None
+    # Later answers that were like it, so that nothing was sent for them, and when the last of them was received.
+    unchanged: int = 0
+    unchanged_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

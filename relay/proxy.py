@@ -25,7 +25,7 @@ from relay.core.headers import (
 )
 from relay.core.recognise import VIA, endpoint_class, names_a_relay
 from relay.core.target import origin_form
-from relay.errors import ConnectionReused, RequestRefused, UpstreamError
+from relay.errors import CallerStalled, ConnectionReused, RequestRefused, UpstreamError
 from relay.front import Front
 from relay.metrics import Metrics
 from relay.model import Clock, Environment
@@ -160,6 +160,8 @@ class Proxy:
         via = f"{request.version.major}.{request.version.minor} {self._via}".encode("ascii")
         headers = request_headers(request.raw_headers, Hop(who, via, self._host or self._own_host(request)))
         body = self._body(passage) if request.body_exists else None
+        if body is not None and not _readable(request):
+            raise RequestRefused(400, "transfer_coding")
         passage.awaits_continue = body is not None and _expects_continue(request)
         return Outgoing(request.method, target, headers, body)
 
@@ -197,11 +199,13 @@ class Proxy:
         except UpstreamError as failure:
             passage.tee.discard()
             return self._break_off(passage, reply, failure)
-        except ConnectionError:  # the caller left, and aiohttp has not noticed yet
+        except ConnectionError as gone:  # the caller left, and aiohttp has not noticed yet, or it stopped to read
             if reply is None:
                 raise
+            if isinstance(gone, CallerStalled):
+                self._report_stalled(passage)
             reply.abort()
-        except BaseException:  # told to end
+        except BaseException:  # told to end, or a bug
             if reply is not None and reply.begun:
                 reply.abort()
             raise
@@ -305,6 +309,15 @@ class Proxy:
             seconds=round(self._clock.monotonic() - passage.began, 3),
         )
 
+    def _report_stalled(self, passage: Passage) -> None:
+        self._metrics.callers_stalled.inc()
+        log.info(
+            "caller.stalled",
+            endpoint=passage.endpoint,
+            environment=passage.environment,
+            seconds=round(self._clock.monotonic() - passage.began, 3),
+        )
+
     def _count(self, passage: Passage, status: int) -> None:
         labels = passage.environment, passage.endpoint, f"{status // 100}xx"
         counter = self._counters.get(labels)
@@ -328,6 +341,12 @@ async def _read_on(tee: Tee, answer: UpstreamAnswer) -> None:
     finally:
         tee.discard()  # nothing is left to discard of what was finished
         answer.close()
+
+
+def _readable(request: web.BaseRequest) -> bool:
+    """Whether the body arrives as its caller meant it: any other transfer coding would go on unsaid."""
+    codings = request.headers.getall("Transfer-Encoding", [])
+    return not codings or [coding.lower() for coding in codings] == ["chunked"]
 
 
 def _expects_continue(request: web.BaseRequest) -> bool:

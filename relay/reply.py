@@ -1,15 +1,18 @@
 """The answer to a caller, byte for byte: nothing is added to it but framing."""
 
+import asyncio
 import socket
 import struct
 from http import HTTPStatus
+from typing import cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import HttpVersion11
+from aiohttp.http import HttpVersion11, StreamWriter
 
 from relay.core import refusal
 from relay.core.headers import RawHeaders, framing, serialise
+from relay.errors import CallerStalled
 
 
 class Reply(web.StreamResponse):
@@ -49,19 +52,23 @@ class Reply(web.StreamResponse):
     async def begin(self, chunk: bytes = b"", *, last: bool = False) -> None:
         """Send the head, and with it what is there of the body. Raises ConnectionError once the caller is gone."""
         self.begun = True
-        await self._write(self._head + self._framed(chunk, last=last), last=last)
+        await self._write(self._head + self._framed(chunk, last=last))
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
         """Send more of the body; wait while the caller reads slowly. Raises ConnectionError once it is gone."""
-        await self._write(self._framed(chunk, last=last), last=last)
+        await self._write(self._framed(chunk, last=last))
 
-    def abort(self) -> None:
-        """Let the caller see that the answer is not whole: close the connection in the middle of it."""
+    def abort(self, *, reset: bool = False) -> None:
+        """Let the caller see that the answer is not whole: close the connection in the middle of it.
+
+        With *reset*, what is on its way to the caller is thrown away too.
+        """
         self._aborted = True
         transport = self._request.transport
         if transport is None:
             return
-        if self._framing.until_close and (sock := transport.get_extra_info("socket")) is not None:
+        reset = reset or self._framing.until_close
+        if reset and (sock := transport.get_extra_info("socket")) is not None:
             # Only a reset tells this end of the connection from the answer's.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
@@ -75,12 +82,31 @@ class Reply(web.StreamResponse):
         if not self.begun:
             await self.begin(self._whole + data, last=True)
 
-    async def _write(self, data: bytes, *, last: bool) -> None:
-        writer = self._request.writer
+    async def _write(self, data: bytes) -> None:
+        """Return once the system has all of *data*. Raises CallerStalled where its caller makes no room for it."""
         if data:
-            await writer.write(data)
-        if last:
-            await writer.drain()
+            await cast(StreamWriter, self._request.writer).write(data, drain=False)
+        if self._request.protocol.writing_paused:
+            await self._outwait()
+
+    async def _outwait(self) -> None:
+        """Wait while the caller reads, however slowly; at most twice `listen.idle_timeout` for one that does not."""
+        drained = asyncio.ensure_future(self._request.writer.drain())
+        unsent = self._unsent
+        try:
+            while not (await asyncio.wait({drained}, timeout=self._request.protocol.keepalive_timeout))[0]:
+                before, unsent = unsent, self._unsent
+                if unsent == before:
+                    self.abort(reset=True)
+                    raise CallerStalled
+            drained.result()
+        finally:
+            drained.cancel()  # which also says that nobody wants to hear of a failure
+
+    @property
+    def _unsent(self) -> int:
+        transport = self._request.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
 
     def _framed(self, chunk: bytes, *, last: bool) -> bytes:
         if self._framing.bodiless:

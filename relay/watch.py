@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 # A file in the middle of being written may be valid, and lack half of its environments: what stays the same for so
 # long, in seconds, is taken for whole.
 SETTLE_SECONDS = 0.2
+LONGEST_SETTLE = 2.0
 # Of a digest, in hex digits: enough to tell contents apart by eye, and in a label.
 SHORT = 12
 
@@ -31,6 +32,7 @@ class Watcher:
         self, file: ConfigFile, apply: Callable[[Config], Awaitable[None]], metrics: Metrics, clock: Clock
     ) -> None:
         self._path, self._environ = file.path, file.environ
+        self._was_pipe = file.path.is_fifo()
         self._apply = apply
         self._metrics = metrics
         self._clock = clock
@@ -57,7 +59,7 @@ class Watcher:
     async def run(self) -> None:
         """Watch until cancelled."""
         await self._keep()
-        if self._path.is_fifo():
+        if self._was_pipe:
             return  # `-c <(…)`: it was read at the start, and there is nothing to read again
         while True:
             await self._look(asked=await self._wait())
@@ -74,6 +76,10 @@ class Watcher:
     async def _look(self, *, asked: bool) -> None:
         now = await asyncio.to_thread(Source.now, self._path, self._seen.files)
         if now.digest == self._seen.digest and not asked:
+            return
+        if await asyncio.to_thread(self._path.is_fifo):
+            self._seen = now  # a pipe would be waited for, and its thread could not be ended
+            self._refuse((Mistake(str(self._path), None, "", "has become a pipe; put a file in its place"),))
             return
         findings = await self._settled()
         self._seen = findings.source
@@ -94,7 +100,7 @@ class Watcher:
             now = await asyncio.to_thread(Source.now, self._path, findings.source.files)
             if now.digest == findings.source.digest:
                 return findings
-            pause *= 2  # whoever writes it all the time shall not keep a core busy
+            pause = min(2 * pause, LONGEST_SETTLE)  # whoever writes it all the time shall not keep a core busy
 
     def _refuse(self, mistakes: tuple[Mistake, ...]) -> None:
         """Go on with what runs, and say why."""

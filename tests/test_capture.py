@@ -5,6 +5,7 @@ import gzip
 import json
 import sys
 import threading
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,11 +16,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from relay import log as relay_log
-from relay.capture import Capture, time_ordered_key
+from relay.capture import GATHER_SECONDS, Capture, time_ordered_key
 from relay.core.identity import hashed
 from relay.metrics import Metrics
-from relay.model import Book, Cause, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
-from relay.outbox import Tally
+from relay.model import Book, Cause, Coalescing, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
+from relay.outbox import NOTHING_SENT, Tally
 from relay.outbox.memory import MemoryOutbox
 from relay.recording import OVERHEAD_BYTES, CaptureLimits
 
@@ -121,7 +122,7 @@ async def test_what_a_rule_skips_is_counted_and_noted_with_its_reason_and_no_pro
 
 
 @pytest.mark.parametrize("identity", ["ada", "a" * 300])
-async def test_in_shadow_the_outbox_gets_counts_and_the_journal_and_neither_event_nor_dead_letter(
+async def test_in_shadow_the_outbox_gets_counts_and_keyed_fingerprints_and_no_flags(
     identity: str,
 ) -> None:
     async with capturing() as (capture, outbox):
@@ -131,7 +132,7 @@ async def test_in_shadow_the_outbox_gets_counts_and_the_journal_and_neither_even
         (found,) = await outbox.trace(identity, limit=9, now=1_800_000_001.0)
 
     assert (found.verdict, found.place) == (Verdict(False, "shadow"), "not_sent")
-    assert (found.key, found.properties) == ("", b'{"dark_mode":true}')
+    assert (found.key, found.properties) == ("", b"{}")
 
 
 async def test_the_journal_knows_a_hashed_identity_by_the_name_that_operators_know() -> None:
@@ -203,6 +204,21 @@ async def test_memory_is_given_back_after_the_commit() -> None:
         await capture.drained()
 
         assert capture.memory.held == 0
+
+
+async def test_a_copy_that_came_in_tiny_pieces_weighs_little_more_than_its_bytes() -> None:
+    async with capturing() as (capture, _):
+        recording = capture.begin(ENVIRONMENT, "POST", TARGET, "", "")
+        tracemalloc.start()
+        try:
+            for number in range(40_000):
+                recording.request_chunk(number.to_bytes(2))
+                recording.answer_chunk(number.to_bytes(2))
+            weight, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert weight < 1.5 * capture.memory.held
 
 
 async def test_a_discarded_recording_leaves_no_trace() -> None:
@@ -282,11 +298,12 @@ class BusyOutbox(MemoryOutbox):
         dead_letters: Sequence[DeadLetter],
         tally: Tally,
         journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
     ) -> None:
         if journal and len(self.seen) < 3:
             self.seen += ((await self.books()).get("tests", Book()).captured,)
             self.more()
-        await super().put(events, dead_letters, tally, journal)
+        await super().put(events, dead_letters, tally, journal, coalescing)
 
 
 async def test_a_full_outbox_that_takes_no_journal_takes_the_counts_without_waiting_for_a_pause() -> None:
@@ -313,11 +330,12 @@ class BrokenOutbox(MemoryOutbox):
         dead_letters: Sequence[DeadLetter],
         tally: Tally,
         journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
     ) -> None:
         if self.broken:
             self.broken = False
             raise RuntimeError
-        await super().put(events, dead_letters, tally, journal)
+        await super().put(events, dead_letters, tally, journal, coalescing)
 
 
 async def test_a_bug_in_the_outbox_costs_the_events_of_one_commit_and_leaks_nothing() -> None:
@@ -373,3 +391,8 @@ def test_keys_are_ascii_of_at_least_32_characters_and_follow_the_time(at: float)
     assert key.isascii()
     assert len(key) >= 32
     assert key < time_ordered_key(at + 0.002)
+
+
+def test_a_commit_waits_for_company_less_than_ten_milliseconds() -> None:
+    """What a kill may take of answered calls is bounded by it, and the README's readers count on that."""
+    assert GATHER_SECONDS < 0.010

@@ -44,16 +44,21 @@ def today() -> Today:
 
 
 class StartCapped(Protocol):
-    """Starts a relay whose only environment may bring so many *events* a day."""
+    """Starts a relay whose only environment may bring so many *events* a day, and has *more* rules."""
 
-    def __call__(self, events: int, then: str = "stop", **changes: Any) -> AbstractAsyncContextManager[Relay]: ...
+    def __call__(
+        self, events: int, then: str = "stop", *, more: dict[str, Any] | None = None, **changes: Any
+    ) -> AbstractAsyncContextManager[Relay]: ...
 
 
 @pytest.fixture
 def start_capped(flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path, today: Today) -> StartCapped:
     @asynccontextmanager
-    async def start(events: int, then: str = "stop", **changes: Any) -> AsyncIterator[Relay]:
-        content = settings(flagsmith, heap, defaults={"daily_cap": {"events": events, "then": then}}, **changes)
+    async def start(
+        events: int, then: str = "stop", *, more: dict[str, Any] | None = None, **changes: Any
+    ) -> AsyncIterator[Relay]:
+        rules = {"daily_cap": {"events": events, "then": then}, **(more or {})}
+        content = settings(flagsmith, heap, defaults=rules, **changes)
         file = open_file(write(tmp_path, content), {})
         async with running(file.loaded.config, file=file, clock=Clock(today.wall)) as relay:
             yield relay
@@ -194,3 +199,19 @@ async def test_how_near_it_is_stands_on_the_admin_port(start_capped: StartCapped
     assert status["environments"][0]["daily_cap"] == {"events": 4, "then": "stop", "today": 3}
     assert "  cap     3 of 4 events today (75%), then the rest of the day is skipped" in text
     assert relay.registry.get_sample_value("relay_daily_cap_ratio", {"environment": "tests"}) == 0.75
+
+
+async def test_a_change_that_a_cap_kept_back_is_still_news_afterwards(
+    start_capped: StartCapped, http: aiohttp.ClientSession, today: Today
+) -> None:
+    """Also where the same answer came twice."""
+    async with start_capped(1, more={"send": "on_change"}) as relay:
+        await ask(http, relay, 2)
+        book = await ask(http, relay, 2)
+        today.turn(DAY)
+        await identify(http, relay, "user-1")
+        await relay.parts.capture.drained()
+        [newest, *_] = await relay.outbox.trace("user-1", limit=9, now=NOON)
+
+    assert book.skipped == {"over_cap": 2, "unchanged": 1}
+    assert newest.verdict.reason == "first_seen"

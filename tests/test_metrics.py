@@ -130,7 +130,7 @@ async def test_the_dashboard_shows_every_metric_of_the_relay(families: list[Metr
     shown = " ".join(expression for _, expression in expressions())
 
     unseen = {family.name for family in families if family.name.startswith("relay_") and family.name not in shown}
-    assert unseen == {"relay_superseded", "relay_config_info", "relay_config_loaded_timestamp_seconds"}
+    assert unseen == {"relay_remembered", "relay_config_info", "relay_config_loaded_timestamp_seconds"}
 
 
 def test_every_alert_says_how_serious_it_is_and_what_to_do() -> None:

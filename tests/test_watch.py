@@ -270,9 +270,8 @@ async def test_heap_has_every_event_once_however_often_lanes_come_and_go(
 
     async def call(relay: Relay) -> None:
         while True:
-            name = f"person-{len(called)}"
-            await identify(http, relay, name, (CLIENT_KEY, key)[len(called) % 2])
-            called.append(name)
+            called.append(f"person-{len(called)}")  # first: a call that is broken off may be captured
+            await identify(http, relay, called[-1], (CLIENT_KEY, key)[len(called) % 2])
             await asyncio.sleep(0.01)
 
     async with file.running(environments=both) as relay:
@@ -376,3 +375,17 @@ async def test_a_pipe_is_read_once(file: File, http: aiohttp.ClientSession) -> N
         await identify(http, relay, "ada")
 
         assert not relay.config_state.stale
+
+
+async def test_a_pipe_in_the_files_place_is_waited_for_by_nobody(file: File) -> None:
+    async with file.running() as relay:
+        good = file.path.read_text()
+        file.path.unlink()
+        os.mkfifo(file.path)
+        relay.look_at_file()
+        await until(lambda: relay.config_state.stale)
+
+        file.path.unlink()
+        file.path.write_text(good + "\n# mended")
+        relay.look_at_file()
+        await until(lambda: not relay.config_state.stale)

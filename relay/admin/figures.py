@@ -28,6 +28,8 @@ class Reading:
     # Since when the oldest event of each environment waits, in seconds since 1970.
     oldest: Mapping[str, float] = field(default_factory=dict)
     usage: Usage | None = None
+    # How many identities are remembered, by environment.
+    remembered: Mapping[str, int] = field(default_factory=dict)
     # What the books are off by, and what is captured and in no book yet, by environment.
     differences: Mapping[str, int] = field(default_factory=dict)
     in_hand: Mapping[str, int] = field(default_factory=dict)
@@ -104,6 +106,7 @@ class Figures:
             books=books,
             levels=await self._outbox.levels(),
             usage=await self._outbox.usage(),
+            remembered=await self._outbox.remembered(),
             differences=await asyncio.to_thread(self._ledger.compare, installation, books, captured, in_hand),
             in_hand=in_hand,
         )

@@ -46,10 +46,12 @@ def _events(reading: Reading, now: float) -> Iterable[Metric]:
     ages = {name: max(0.0, now - reading.oldest[name]) if name in reading.oldest else 0.0 for name in books}
     dead_letters = {name: sum(book.dead_letters.values()) for name, book in books.items()}
     waiting = {name: book.waiting for name, book in books.items()}
+    remembered = {name: reading.remembered.get(name, 0) for name in books}
     differences = dict.fromkeys(books, 0) | {name: by for name, by in reading.differences.items() if by}
     yield _gauge("relay_outbox_events", "Events waiting, claimed ones too.", waiting)
     yield _gauge("relay_outbox_oldest_seconds", "How long the oldest event has waited.", ages)
     yield _gauge("relay_dead_letters", "Dead letters stored now.", dead_letters)
+    yield _gauge("relay_remembered", "Identities of whom it is remembered what was sent last.", remembered)
     yield _gauge("relay_books_difference", "What the books are off by; always zero.", differences)
 
 

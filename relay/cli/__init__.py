@@ -39,6 +39,7 @@ class Commands(click.Group):
         except OSError as error:  # click itself ends without a word where nobody reads any more
             with suppress(OSError):
                 click.echo(f"relay: cannot go on: {error}; make room, or write the output elsewhere", err=True)
+            write_nowhere()
             sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -77,6 +78,13 @@ def open_what_is_closed() -> None:
         if getattr(sys, name) is None:
             # The lowest free number, which it takes, is the missing one.
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as the process
+
+
+def write_nowhere() -> None:
+    """Let what is still in the streams' buffers go nowhere: Python would fail on it once more, and exit with 120."""
+    with Path(os.devnull).open("w") as nowhere:
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

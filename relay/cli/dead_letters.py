@@ -1,13 +1,14 @@
 """relay dead-letters: see what was set aside and why, send it again, or drop it."""
 
+import asyncio
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import rich.box
@@ -17,21 +18,28 @@ from rich.table import Table
 
 from relay import config
 from relay.cli.guest import visit
-from relay.cli.options import Moment, as_json, config_file, iso, stamp
+from relay.cli.options import Moment, as_json, config_file, in_json, iso, stamp
 from relay.config import Config
-from relay.core.budget import APP_EVENTS
+from relay.core.budget import APP_EVENTS, rate_of
+from relay.core.nameless import nameless
 from relay.core.reasons import DEAD
 from relay.core.status import count, span
 from relay.core.translate import OBSTACLES
 from relay.errors import ConfigError, RelayError
-from relay.model import StoredLetter, Which
+from relay.model import Lane, StoredLetter, Which
 from relay.outbox import Outbox
 
 # Dead letters read, or handed back, in one go.
 PAGE = 500
 LISTED = 100
-# Of Heap's words in a table; `show` has all of them.
+# Characters of Heap's words in a list and in a table; `show` has all of them.
+SHORTENED = 200
 WORDS = 60
+# More than a table needs.
+ANY_WIDTH = 1000
+
+NUMBER = click.IntRange(min=1, max=2**63 - 1)
+NONE_FIT = "no dead letters fit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +50,38 @@ class Choice:
     numbers: tuple[int, ...] = ()
     # None: as many as there are.
     limit: int | None = None
+    # Only what can be sent again, or only what never can; None: both.
+    sendable: bool | None = None
 
     async def pages(self, outbox: Outbox) -> AsyncIterator[list[StoredLetter]]:
-        """Page after page, in the order of their numbers. What leaves between two pages does no harm."""
-        after, left = 0, self.limit
-        while left is None or left > 0:
-            page = await outbox.dead_letters(self.which, after=after, limit=PAGE)
-            if not page:
-                return
-            after = page[-1].number
-            chosen = [letter for letter in page if not self.numbers or letter.number in self.numbers][:left]
-            left = None if left is None else left - len(chosen)
+        """Page after page, at most the limit in all. What leaves between two pages does no harm."""
+        left = self.limit
+        async for page in self._named(outbox) if self.numbers else self._fitting(outbox):
+            chosen = [letter for letter in page if self.sendable in {None, is_sendable(letter)}][:left]
             if chosen:
                 yield chosen
+            if left is not None and not (left := left - len(chosen)):
+                return
+
+    async def _named(self, outbox: Outbox) -> AsyncIterator[list[StoredLetter]]:
+        for start in range(0, len(self.numbers), PAGE):
+            found = [await one(outbox, number) for number in self.numbers[start : start + PAGE]]
+            yield [letter for letter in found if letter is not None]
+
+    async def _fitting(self, outbox: Outbox) -> AsyncIterator[list[StoredLetter]]:
+        after = 0
+        while page := await outbox.dead_letters(self.which, after=after, limit=PAGE):
+            after = page[-1].number
+            yield page
+
+
+class Group(NamedTuple):
+    """What dead letters have in common for whoever decides about them."""
+
+    environment: str
+    reason: str
+    # Where they would go.
+    lane: Lane
 
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,6 +92,20 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--since", type=Moment(), help="Set aside at or after: a date, a time, or an age like 2h or 7d."),
         click.option("--until", type=Moment(), help="Set aside before."),
         click.option("--limit", type=click.IntRange(min=1), help="At most so many."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options and arguments by which dead letters are chosen to be worked on."""
+    options = (
+        filters,
+        click.option("--all", "everything", is_flag=True, help="All of them."),
+        click.option("--dry-run", is_flag=True, help="Only say what would happen."),
+        as_json,
+        click.argument("numbers", type=NUMBER, nargs=-1),
     )
     for option in reversed(options):
         command = option(command)
@@ -91,11 +132,11 @@ def list_(path: Path, limit: int | None, *, as_json: bool, **chosen: Any) -> Non
 
     letters, total = visit(settings, read)
     if as_json:
-        click.echo(json.dumps([facts(letter) for letter in letters], indent=2, ensure_ascii=False))
+        click.echo(in_json([facts(letter) for letter in letters]))
     elif letters:
         show_table(letters)
     if not total:
-        click.echo("no dead letters fit", err=True)
+        click.echo(NONE_FIT, err=True)
     elif total > len(letters):
         click.echo(f"{total - len(letters):,} more of {total:,}; choose with filters, or raise --limit", err=True)
 
@@ -103,72 +144,68 @@ def list_(path: Path, limit: int | None, *, as_json: bool, **chosen: Any) -> Non
 @dead_letters.command()
 @config_file
 @as_json
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=NUMBER)
 def show(path: Path, number: int, *, as_json: bool) -> None:
     """Show one of them whole, with its identity."""
     settings = config.load(path, os.environ).config
-    found = visit(settings, lambda outbox: outbox.dead_letters(Which(), after=number - 1, limit=1))
-    if not found or found[0].number != number:
-        raise RelayError(f"there is no dead letter {number}; `relay dead-letters list` has their numbers")
-    letter = found[0]
+    letter = visit(settings, lambda outbox: one(outbox, number))
+    if letter is None:
+        raise no_such(number)
     event, cause = letter.letter.event, letter.letter.cause
     whole = {**facts(letter), "detail": cause.detail, "key": event.key, "event": json.loads(event.body)}
     if as_json:
-        click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
+        click.echo(in_json(whole))
         return
     for name, value in whole.items():
-        shown = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict) else value
-        click.echo(f"{name:<12}{shown}")
+        click.echo(f"{name:<12}{in_json(value) if isinstance(value, dict) else value}")
 
 
 @dead_letters.command()
 @config_file
-@filters
-@click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
-@click.argument("numbers", type=click.IntRange(min=1), nargs=-1)
-def replay(
-    path: Path, numbers: tuple[int, ...], limit: int | None, *, everything: bool, dry_run: bool, **chosen: Any
-) -> None:
+@selection
+def replay(path: Path, *, dry_run: bool, as_json: bool, **chosen: Any) -> None:
     """Send them again, inside Heap's limits, with the time stamp and idempotency key they had."""
     settings = config.load(path, os.environ).config
-    choice = choice_of(settings, numbers, limit, everything=everything, **chosen)
+    choice = replace(choice_of(settings, **chosen), sendable=True)
     found = visit(settings, lambda outbox: survey(outbox, choice))
-    sendable = Counter({what: times for what, times in found.items() if what[1] not in OBSTACLES})
-    tell_counts(sendable, "would be replayed" if dry_run else "to replay")
-    tell_counts(found - sendable, "can never be sent, and stay")
-    if not dry_run and sendable:
-        done = visit(settings, lambda outbox: hand_back(outbox, choice, sendable.total()))
-        click.echo(f"{count(done, 'event')} put back to wait")
-        tell_speed(settings, sendable)
+    stuck = visit(settings, lambda outbox: survey(outbox, replace(choice, limit=None, sendable=False)))
+    done = 0
+    if not as_json:
+        tell_counts(found, "would be replayed" if dry_run else "to replay")
+        tell_counts(stuck, "can never be sent, and stay")
+    if not (found or stuck):
+        click.echo(NONE_FIT, err=True)
+    if found and not dry_run:
+        done = visit(settings, lambda outbox: work_through(outbox, choice, found.total(), put_back(outbox)))
+    if as_json:
+        click.echo(in_json({"replayed": done, "chosen": grouped(found), "never": grouped(stuck)}))
+    elif found:
+        tell_speed(settings, found)
+        if not dry_run:
+            click.echo(f"{count(done, 'event')} put back to wait")
 
 
 @dead_letters.command()
 @config_file
-@filters
-@click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
+@selection
 @click.option("--yes", is_flag=True, help="Drop them for good.")
-@click.argument("numbers", type=click.IntRange(min=1), nargs=-1)
-def drop(
-    path: Path,
-    numbers: tuple[int, ...],
-    limit: int | None,
-    *,
-    everything: bool,
-    dry_run: bool,
-    yes: bool,
-    **chosen: Any,
-) -> None:
+def drop(path: Path, *, dry_run: bool, as_json: bool, yes: bool, **chosen: Any) -> None:
     """Drop them for good; counted as dropped by the operator."""
     settings = config.load(path, os.environ).config
-    choice = choice_of(settings, numbers, limit, everything=everything, **chosen)
-    if yes and not dry_run:
-        done = visit(settings, lambda outbox: throw_away(outbox, choice))
+    choice = choice_of(settings, **chosen)
+    found = visit(settings, lambda outbox: survey(outbox, choice))
+    done = 0
+    if not found:
+        click.echo(NONE_FIT, err=True)
+    elif yes and not dry_run:
+        done = visit(settings, lambda outbox: work_through(outbox, choice, found.total(), outbox.drop))
+    if as_json:
+        click.echo(in_json({"dropped": done, "chosen": grouped(found)}))
+    elif yes and not dry_run:
         click.echo(f"{count(done, 'dead letter')} dropped")
-        return
-    tell_counts(visit(settings, lambda outbox: survey(outbox, choice)), "would be dropped")
-    if not dry_run:
+    else:
+        tell_counts(found, "would be dropped")
+    if found and not (yes or dry_run):
         click.echo("nothing was dropped; add --yes to drop them for good", err=True)
         raise click.exceptions.Exit(2)
 
@@ -176,10 +213,13 @@ def drop(
 def choice_of(
     settings: Config, numbers: tuple[int, ...], limit: int | None, *, everything: bool, **chosen: Any
 ) -> Choice:
-    """What the operator chose. Raises UsageError where that is nothing: all of them is to be said."""
-    if not (numbers or everything or any(value is not None for value in chosen.values())):
+    """What the operator chose. Raises UsageError where that is nothing, as all of them is to be said, or two things."""
+    filtered = everything or any(value is not None for value in chosen.values())
+    if not (numbers or filtered):
         raise click.UsageError("say which: their numbers, filters like --reason, or --all")
-    return Choice(choose(settings, **chosen), numbers, limit)
+    if numbers and (filtered or limit):
+        raise click.UsageError("say which: their numbers, or filters like --reason, but not both")
+    return Choice(choose(settings, **chosen), tuple(dict.fromkeys(numbers)), limit)
 
 
 def choose(
@@ -203,42 +243,62 @@ async def known_environments(outbox: Outbox) -> set[str]:
 # What the commands do.
 
 
-async def survey(outbox: Outbox, choice: Choice) -> "Counter[tuple[str, str]]":
-    """How many there are by environment and reason."""
-    found: Counter[tuple[str, str]] = Counter()
+async def one(outbox: Outbox, number: int) -> StoredLetter | None:
+    """The dead letter of that number; None where there is none."""
+    found = await outbox.dead_letters(Which(), after=number - 1, limit=1)
+    return found[0] if found and found[0].number == number else None
+
+
+def no_such(number: int) -> RelayError:
+    return RelayError(f"there is no dead letter {number}; `relay dead-letters list` has their numbers")
+
+
+def is_sendable(letter: StoredLetter) -> bool:
+    return letter.letter.cause.reason not in OBSTACLES
+
+
+async def survey(outbox: Outbox, choice: Choice) -> "Counter[Group]":
+    """How many there are of which. Raises RelayError for a number that is not there."""
+    for number in choice.numbers:
+        if await one(outbox, number) is None:
+            raise no_such(number)
+    found: Counter[Group] = Counter()
     async for page in choice.pages(outbox):
-        found.update((letter.letter.event.environment, letter.letter.cause.reason) for letter in page)
+        letters = (stored.letter for stored in page)
+        found.update(Group(each.event.environment, each.cause.reason, each.event.lane) for each in letters)
     return found
 
 
-async def hand_back(outbox: Outbox, choice: Choice, total: int) -> int:
-    """Let them wait again, page by page; whoever breaks it off finds the rest where it was."""
-
-    async def page_by_page(numbers: Sequence[int]) -> int:
-        return await outbox.replay(numbers, now=time.time())
-
-    return await work_through(outbox, choice, total, page_by_page)
-
-
-async def throw_away(outbox: Outbox, choice: Choice) -> int:
-    return await work_through(outbox, choice, None, outbox.drop)
+def put_back(outbox: Outbox) -> Callable[[Sequence[int]], Coroutine[Any, Any, int]]:
+    """What lets dead letters wait again."""
+    return lambda numbers: outbox.replay(numbers, now=time.time())
 
 
 async def work_through(
-    outbox: Outbox, choice: Choice, total: int | None, work: Callable[[Sequence[int]], Awaitable[int]]
+    outbox: Outbox, choice: Choice, total: int, work: Callable[[Sequence[int]], Coroutine[Any, Any, int]]
 ) -> int:
-    """Do *work* on every page, with a bar on a terminal; return how many there were."""
+    """Do *work* page by page, with a bar on a terminal; return how many there were.
+
+    Whoever breaks it off finds the rest where it was, and is told how far it came.
+    """
     console = Console(stderr=True)
-    done = 0
+    done, finished = 0, False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=total)
         try:
             async for page in choice.pages(outbox):
-                done += await work([letter.number for letter in page])
+                slice_ = asyncio.ensure_future(work([letter.number for letter in page]))
+                try:
+                    done += await asyncio.shield(slice_)
+                except asyncio.CancelledError:
+                    done += await slice_  # it is committed whatever happens here, and is to be told
+                    raise
                 progress.update(bar, advance=len(page))
+            finished = True
         finally:
-            if done and console.is_terminal:
-                progress.console.print(f"{done:,} done")
+            if not finished:
+                advice = "the others are as they were, and the same command goes on with them"
+                progress.console.print(f"broken off: {done:,} of {total:,} are done; {advice}", soft_wrap=True)
     return done
 
 
@@ -255,15 +315,16 @@ def facts(letter: StoredLetter) -> dict[str, Any]:
         "reason": cause.reason,
         "attempts": letter.attempts,
         "captured_at": iso(event.captured_at),
-        "detail": nameless(cause.detail, event.identity),
+        "detail": nameless(cause.detail, event.identity)[:SHORTENED],
     }
 
 
-def nameless(detail: str, identity: str) -> str:
-    """Heap's words without the identity, as it is or as JSON writes it."""
-    for name in (identity, json.dumps(identity)[1:-1]):
-        detail = detail.replace(name, "***") if name else detail
-    return detail
+def grouped(found: Mapping[Group, int]) -> list[dict[str, Any]]:
+    """How many of which, for a machine."""
+    return [
+        {"environment": environment, "reason": reason, "heap": lane.url, "app_id": lane.app_id, "events": events}
+        for (environment, reason, lane), events in sorted(found.items(), key=repr)
+    ]
 
 
 def show_table(letters: Sequence[StoredLetter]) -> None:
@@ -272,30 +333,32 @@ def show_table(letters: Sequence[StoredLetter]) -> None:
         table.add_column(name, no_wrap=True, justify="right" if name in {"number", "tries"} else "left")
     for letter in letters:
         event, cause = letter.letter.event, letter.letter.cause
-        words = facts(letter)["detail"][:WORDS]
         times = stamp(letter.made_at), stamp(event.captured_at)
-        table.add_row(
-            *(str(letter.number), times[0], event.environment, cause.reason, str(letter.attempts), times[1]),
-            rich.markup.escape(words),
-        )
-    # A pipe has no width: nothing is cut or broken there.
-    Console(width=None if Console().is_terminal else 250).print(table)
+        words = facts(letter)["detail"][:WORDS]
+        row = (str(letter.number), times[0], event.environment, cause.reason, str(letter.attempts), times[1], words)
+        table.add_row(*row)
+    # Names are no markup. And nothing is cut, however narrow the terminal: the numbers are for the next command.
+    Console(markup=False, emoji=False, highlight=False, width=ANY_WIDTH).print(table)
 
 
-def tell_counts(found: Mapping[tuple[str, str], int], what: str) -> None:
-    for (environment, reason), times in sorted(found.items()):
-        click.echo(f"{times:>9,}  {environment}  {reason}  {what}")
+def tell_counts(found: Mapping[Group, int], what: str) -> None:
+    counts: Counter[tuple[str, str]] = Counter()
+    for group, events in found.items():
+        counts[group.environment, group.reason] += events
+    for (environment, reason), events in sorted(counts.items()):
+        click.echo(f"{events:>9,}  {environment}  {reason}  {what}")
 
 
-def tell_speed(settings: Config, sendable: Mapping[tuple[str, str], int]) -> None:
-    """How long it will take, and what will not go at all."""
-    shares = {each.name: each.heap.share for each in settings.environments}
-    for environment in sorted({name for name, _ in sendable}):
-        events = sum(times for (name, _), times in sendable.items() if name == environment)
-        if environment not in shares:
-            click.echo(f"{environment}: not in this YAML; if no other environment names its app, see `relay orphans`")
-            continue
-        rate = shares[environment] * APP_EVENTS.amount / APP_EVENTS.window
-        click.echo(
-            f"{environment}: at most {rate:,.0f} events a second go to its app; these take {span(events / rate)}"
-        )
+def tell_speed(settings: Config, found: Mapping[Group, int]) -> None:
+    """How fast they go to each app, and what will not go at all."""
+    shares = settings.lanes()
+    for lane in sorted({group.lane for group in found}, key=repr):
+        events = sum(times for group, times in found.items() if group.lane == lane)
+        names = ", ".join(sorted({group.environment for group in found if group.lane == lane}))
+        if lane in shares:
+            rate = rate_of(APP_EVENTS, shares[lane]).per_second
+            speed = f"at most {rate:,.3g} events a second go to their app, so these take {span(max(1, events / rate))}"
+            click.echo(f"{names}: {speed}")
+        else:
+            advice = f"no environment of this YAML names app {lane.app_id} any more; see `relay orphans list`"
+            click.echo(f"{names}: {count(events, 'event')} will not be sent: {advice}")

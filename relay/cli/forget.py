@@ -21,7 +21,7 @@ from relay.outbox import Outbox
 @click.argument("identity")
 @click.pass_context
 def forget(ctx: click.Context, path: Path, identity: str, *, yes: bool) -> None:
-    """Erase IDENTITY from the outbox, the dead letters and the journal; the relay may run meanwhile.
+    """Erase IDENTITY from outbox, dead letters, journal and change memory; the relay may run meanwhile.
 
     - as IDENTITY reads it from standard input, so that it is not in the list of processes. What Heap has already, and
     a request that is on its way, are not touched.
@@ -34,7 +34,7 @@ def forget(ctx: click.Context, path: Path, identity: str, *, yes: bool) -> None:
     erased = visit(settings, lambda outbox: erase(outbox, names))
     click.echo(
         f"erased: {count(erased.waiting, 'waiting event')}, {count(erased.dead_letters, 'dead letter')},"
-        f" {count(erased.journal, 'journal line')}"
+        f" {count(erased.journal, 'journal line')}, {count(erased.memory, 'remembered state')}"
     )
     click.echo("Heap keeps what it has, and what was on its way to it just now; erase the user there, too", err=True)
 
@@ -52,4 +52,5 @@ async def erase(outbox: Outbox, names: list[str]) -> Forgotten:
         waiting=sum(each.waiting for each in found),
         dead_letters=sum(each.dead_letters for each in found),
         journal=sum(each.journal for each in found),
+        memory=sum(each.memory for each in found),
     )

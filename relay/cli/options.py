@@ -1,10 +1,12 @@
 """Options that several commands share, and how their values are read."""
 
+import json
 import re
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,10 +38,21 @@ class Moment(click.ParamType[float]):
 
 
 def read_identity(argument: str) -> str:
-    """The identity that was given; - reads standard input, so that it is not in the list of processes."""
-    if argument != "-":
-        return argument
-    return sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    """The identity that was given; - reads standard input, so that it is not in the list of processes.
+
+    Raises UsageError for none: a pipe that brings nothing must not look like an identity without a trace.
+    """
+    if argument == "-":
+        argument = sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    if not argument:
+        raise click.UsageError("the identity is empty; write it, or - and send it to standard input")
+    return argument
+
+
+def in_json(value: Any, indent: int | None = 2) -> str:
+    """*value* for machines and for terminals: what cannot be seen, and might control one, is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
 def stamp(at: float) -> str:

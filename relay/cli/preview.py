@@ -12,7 +12,7 @@ import click
 
 from relay import __version__, config
 from relay.capture import time_ordered_key
-from relay.cli.options import config_file, read_identity
+from relay.cli.options import config_file, in_json, read_identity
 from relay.config import Config, EnvironmentConfig
 from relay.core.evaluate import evaluate
 from relay.core.recognise import VIA
@@ -172,7 +172,7 @@ def show(decision: Decision) -> None:
 
 
 def _print_event(event: Event) -> None:
-    click.echo(json.dumps(json.loads(event.body), indent=2, ensure_ascii=False))
+    click.echo(in_json(json.loads(event.body)))
 
 
 def _note(text: str) -> None:

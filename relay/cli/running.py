@@ -41,7 +41,7 @@ def compare(config: Config, source: Source) -> Comparison:
         state = json.loads(said)["config"]
         same = state["digest"] == source.digest and not state["needs_restart"]
         return Comparison(same, tuple(_told(state, source)))
-    except (ValueError, KeyError, TypeError):
+    except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError):
         return Comparison(
             False, (f"what answers at {config.admin.host} port {config.admin.port} is no relay of this version",)
         )

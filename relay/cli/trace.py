@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import click
 
 from relay import config
 from relay.cli.guest import visit
-from relay.cli.options import as_json, config_file, iso, read_identity, stamp
+from relay.cli.options import as_json, config_file, in_json, iso, read_identity, stamp
 from relay.config import Config
 from relay.config.addresses import fingerprint
+from relay.core.nameless import nameless
 from relay.core.status import count, span
 from relay.model import Trace
 
@@ -40,15 +42,23 @@ def trace(ctx: click.Context, path: Path, identity: str, limit: int, *, as_json:
     """
     settings = config.load(path, os.environ).config
     now, name = time.time(), read_identity(identity)
-    found = visit(settings, lambda outbox: outbox.trace(name, limit=limit, now=now))
+    known = visit(settings, lambda outbox: outbox.trace(name, limit=limit, now=now))
+    found = [without_name(each, name) for each in known]
     if as_json:
-        click.echo(json.dumps([facts(each) for each in found], indent=2, ensure_ascii=False))
+        click.echo(in_json([facts(each) for each in found]))
     else:
         for each in found:
             click.echo("\n".join(story(each, now)))
     if not found:
         click.echo(not_seen(settings), err=True)
         ctx.exit(1)
+
+
+def without_name(found: Trace, identity: str) -> Trace:
+    """*found* as it may end in a ticket: Heap's words may repeat the identity."""
+    if found.cause is None:
+        return found
+    return replace(found, cause=replace(found.cause, detail=nameless(found.cause.detail, identity)))
 
 
 def facts(found: Trace) -> dict[str, Any]:
@@ -65,6 +75,8 @@ def facts(found: Trace) -> dict[str, Any]:
         "answered_at": None if found.answered_at is None else iso(found.answered_at),
         "due": None if found.due is None else iso(found.due),
         "cause": None if found.cause is None else {"reason": found.cause.reason, "detail": found.cause.detail},
+        "unchanged": found.unchanged,
+        "unchanged_at": None if found.unchanged_at is None else iso(found.unchanged_at),
         "key": found.key,
         "properties": json.loads(found.properties),
     }
@@ -75,9 +87,12 @@ def story(found: Trace, now: float) -> Iterator[str]:
     decided = "to be sent" if found.verdict.send else "not sent"
     yield f"{stamp(found.at)} UTC  {found.environment}  {found.method}  {decided} ({found.verdict.reason})"
     yield f"    {whereabouts(found, now)}"
+    if found.unchanged and found.unchanged_at is not None:
+        since = f"{count(found.unchanged, 'later answer')} unchanged, the last at {stamp(found.unchanged_at)} UTC"
+        yield f"    {since}"
     if found.key:
         yield f"    idempotency key {found.key}"
-    yield f"    {json.dumps(json.loads(found.properties), ensure_ascii=False)}"
+    yield f"    {in_json(json.loads(found.properties), indent=None)}"
     yield ""
 
 
@@ -96,6 +111,8 @@ def whereabouts(found: Trace, now: float) -> str:
         case "dead_letter" if found.cause is not None:
             detail = f": {found.cause.detail}" if found.cause.detail else ""
             return f"set aside as a dead letter, {found.cause.reason}{detail}{tried(found)}"
+        case "gone" if found.cause is not None:
+            return f"no longer stored, and not delivered: {found.cause.reason}{tried(found)}"
         case _:
             return f"no longer stored, and not delivered: dropped, superseded or forgotten{tried(found)}"
 

@@ -17,6 +17,7 @@ LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOST = re.compile(rf"(?=.{{1,253}}\Z)(?!(?:.*\.)?[0-9]+\.?\Z){LABEL}(?:\.{LABEL})*\.?")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 APP_ID = re.compile(r"[0-9]{1,32}")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 PASSWORD = re.compile(r"(?<=://)[^/@]*(?=@)")
 
 
@@ -60,6 +61,15 @@ def read_url(value: Any) -> str:
     if fault:
         return refuse(f"{fault}; {URL_ADVICE}")
     return text.rstrip("/")
+
+
+def spelled_alike(text: str) -> str:
+    """One spelling for one address, of a URL that was read."""
+    url = urlsplit(text)
+    host = str(url.hostname).rstrip(".")  # in lower case already
+    authority = f"[{host}]" if ":" in host else host
+    port = "" if url.port in {None, DEFAULT_PORTS[url.scheme]} else f":{url.port}"
+    return f"{url.scheme}://{authority}{port}{url.path}".rstrip("/")
 
 
 def _fault_of_url(text: str, url: SplitResult, port: int | None) -> str | None:

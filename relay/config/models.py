@@ -20,7 +20,9 @@ class ListenConfig(Section):
 
     host: Host = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or :: for all.")
     port: Port = Field(18080, description="Port; 0 takes any free one.")
-    idle_timeout: Period = Field(75.0, description="Silence after which a kept-alive connection is closed.")
+    idle_timeout: Period = Field(
+        75.0, description="Silence after which a kept-alive connection is closed, or an unread answer cut."
+    )
     max_header_bytes: Size = Field(64 * 2**10, description="Longest request line or header field.")
     trusted_proxies: tuple[Network, ...] = Field(
         (), description="Networks whose X-Forwarded-* headers are continued; others' are replaced."

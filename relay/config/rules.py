@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from relay.config.addresses import AppId, EventName, FlagsmithKey, HashKey, HttpUrl
+from relay.config.addresses import AppId, EventName, FlagsmithKey, HashKey, HttpUrl, spelled_alike
 from relay.config.patterns import Block, Glob, compile_blocks, compile_globs, covers
 from relay.config.section import Section
 from relay.config.values import (
@@ -20,7 +20,7 @@ from relay.config.values import (
     read_decimal,
     reads,
 )
-from relay.model import Cap, Environment, Lane
+from relay.model import Cap, Environment, Lane, Latest, OnChange
 
 # developers.heap.io/reference/track-1; the EU's is not a name below heapanalytics.com.
 HEAP_URLS = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
@@ -83,15 +83,16 @@ class HeapConfig(HeapRules):
         return region
 
     def lane(self) -> Lane:
-        return Lane(self.url or HEAP_URLS[str(self.region)], self.app_id)
+        # Two spellings of one Heap app would be two lanes, each with the whole budget.
+        return Lane(spelled_alike(self.url or HEAP_URLS[str(self.region)]), self.app_id)
 
 
 class WhenBehindConfig(Section):
-    """What to do when events wait too long."""
+    """What to do while more events wait than can be sent soon."""
 
-    after: Duration = Field(600.0, description="How old the oldest waiting event may become before `then` applies.")
+    after: Duration = Field(600.0, description="`then` applies while more waits than can be sent in this time.")
     then: Literal["queue", "latest"] = Field(
-        "queue", description="queue: keep all. latest: a newer event replaces its identity's waiting one."
+        "queue", description="queue: keep all. latest: a newer event replaces its identity's waiting ones."
     )
 
 
@@ -209,4 +210,6 @@ class EnvironmentConfig(EnvironmentEntry):
             variants=self.variants,
             hash_key=self.identity.hash_key(),
             shadow=self.shadow,
+            on_change=OnChange(self.heartbeat, self.remember) if self.send == "on_change" else None,
+            latest=Latest(self.when_behind.after, self.heap.share) if self.when_behind.then == "latest" else None,
         )

@@ -36,9 +36,9 @@ class Source:
 
     @classmethod
     def now(cls, path: Path, files: Iterable[str]) -> "Source":
-        """What stands at *path*, and in *files* beside it, at this moment; raises nothing."""
+        """What stands at *path*, and in *files* beside it, at this moment; raises nothing, and waits for no pipe."""
         contents = {name: _or_none(read_value, path.parent / name) for name in files}
-        return cls.of(_or_none(read_yaml, path), contents)
+        return cls.of(None if path.is_fifo() else _or_none(read_yaml, path), contents)
 
 
 def read_yaml(path: Path) -> bytes:

@@ -1,5 +1,7 @@
-"""The closed sets of words that metrics have for labels; the first four are the books' pages, too."""
+"""The closed sets of words that metrics have for labels; all but the first and the last two are the books', too."""
 
+# Captured, and to be sent.
+SENT = ("every_call", "first_seen", "flags_changed", "heartbeat")
 # Captured, and rightly not sent.
 SKIPPED = (
     "no_identity",

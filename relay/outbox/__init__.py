@@ -1,11 +1,12 @@
 """Where events wait until Heap has them: the promises every storage keeps."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from relay.model import (
     Book,
+    Coalescing,
     DeadLetter,
     Event,
     Forgotten,
@@ -14,15 +15,20 @@ from relay.model import (
     Lease,
     Level,
     Ready,
+    Sent,
     Settlement,
     StoredLetter,
     Trace,
     Usage,
     Which,
+    Who,
 )
 
 # (environment, "skipped" | "refused", reason) → how many, since they were last handed over.
 Tally = Mapping[tuple[str, str, str], int]
+
+# Of a put whose events are sent whatever was sent before.
+NOTHING_SENT = Coalescing()
 
 # A due time further ahead than this counts as reached: the clock jumped back, and nothing may wait for years.
 AHEAD_SECONDS = 600.0
@@ -48,6 +54,7 @@ class Outbox(Protocol):
         dead_letters: Sequence[DeadLetter],
         tally: Tally,
         journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
     ) -> None:
         """Return once all of it would survive a crash; all or nothing.
 
@@ -58,7 +65,28 @@ class Outbox(Protocol):
 
         *journal* is noted as far as the storage keeps one: the oldest entries go. An entry with a key is noted
         together with its event or dead letter of the same call, and not where that key was stored already.
+
+        Events with a fingerprint in *coalescing* are remembered as what was sent last, where nothing with a later
+        time stamp is. Past an environment's limit, or a quarter of the storage for all together, who was used least
+        lately is forgotten, to the hour. An event without a fingerprint ends the memory of its environment, which
+        does not know any more what was sent last. An event that becomes a dead letter, is superseded, dropped or
+        forgotten is not remembered any more.
+
+        An event of an environment in *latest* replaces those of the same identity, environment and lane that were
+        captured before it and are not claimed, and were put under the same rule; while more than the tolerated number
+        waited in the lane before this call. They count as superseded, and it is due as early as the first of them.
+
+        *repeats* are added to the journal's entries of what they repeat, and count as use.
         """
+
+    async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:
+        """What was sent last for *whos*, as far as it is remembered.
+
+        What another process took from the memory is noticed within a second; what this one did, at once.
+        """
+
+    async def remembered(self) -> dict[str, int]:
+        """How many identities are remembered, by environment."""
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Return once an event was put into *lane* by this process since the last call, or after *timeout* seconds."""
@@ -120,7 +148,7 @@ class Outbox(Protocol):
         """Drop what waits in *lane* and is not leased at *now* ("orphaned"); return how many that were."""
 
     async def forget(self, identity: str) -> Forgotten:
-        """Erase *identity*: what waits, leased or not, and dead letters ("forgotten"); and its journal.
+        """Erase *identity*: what waits, leased or not, and dead letters ("forgotten"); its journal; its memory.
 
         A request in flight may still reach Heap; its settlement finds the event gone. What is captured during the
         call may stay. Nothing of it is left in the storage's files, unless somebody reads in them just then: in that

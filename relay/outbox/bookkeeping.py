@@ -94,6 +94,17 @@ def identity_fingerprint(key: bytes, identity: str) -> int:
     return fingerprint(key, identity.encode(errors="surrogatepass"))
 
 
+# The part that the change memory may take, for the same reason.
+MEMORY_SHARE = 1 / 4
+# How many who were asked for lately are held in the process, whatever the storage.
+RECENT = 50_000
+
+
+def hour(at: float) -> int:
+    """When somebody was used, as exactly as "least recently used" needs it; a finer measure had to be written more."""
+    return int(at // 3600)
+
+
 def fate(key: str, *, leased: bool | None, dead: bool, delivered: bool) -> Fate:
     """Where the event with *key* is; *leased* is None for one that does not wait."""
     if not key:

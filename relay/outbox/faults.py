@@ -10,7 +10,8 @@ from relay.errors import OutboxError
 _HELD = ("is held by another program for too long", "find out who else has it open")
 _NOT_WRITABLE = ("cannot be written", "let the relay's user write the file and its folder")
 _UNREADABLE = ("cannot be read or written", "check the disk")
-_DAMAGED = ("is damaged", "move it away together with its -wal file, or put a good copy in the place of both")
+DAMAGED_ADVICE = "move it away together with its -wal file, or put a good copy in the place of both"
+_DAMAGED = ("is damaged", DAMAGED_ADVICE)
 _NO_ROOM = ("finds no room on the disk", "free some space")
 _NOT_THERE = ("cannot be opened", "check outbox.url, and that its folder is there and the relay's user may enter it")
 _NOT_SQLITE = (
@@ -60,6 +61,11 @@ def breaks_connection(failure: sqlite3.Error | OSError | OutboxError) -> bool:
     if isinstance(failure, sqlite3.Error):
         return _code(failure) not in _LEAVES_CONNECTION
     return isinstance(failure, OSError)
+
+
+def tells_damage(failure: sqlite3.Error | OSError | OutboxError) -> bool:
+    """Whether the file itself is not what it should be."""
+    return isinstance(failure, sqlite3.Error) and _code(failure) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def _code(failure: sqlite3.Error) -> int:

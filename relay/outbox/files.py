@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from relay.errors import OutboxError
+from relay.outbox.faults import DAMAGED_ADVICE
 from relay.outbox.schema import migrate, recognise, require_current
 
 # How long to wait for a guest's short transaction, in seconds.
@@ -60,6 +61,13 @@ def find_file(path: Path) -> bool:
     if not stat.S_ISREG(mode):
         raise OutboxError("is not a file; name another in outbox.url")
     return True
+
+
+def require_sound(database: sqlite3.Connection) -> None:
+    """Raise OutboxError unless every page is readable and in its place (sqlite.org/pragma.html#pragma_quick_check)."""
+    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise OutboxError(f"is damaged ({' '.join(str(found).split())}); {DAMAGED_ADVICE}")
 
 
 def identify(path: Path) -> tuple[int, int] | None:

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from relay.model import Cause, JournalEntry, Trace, Verdict
+from relay.model import Cause, JournalEntry, Repeats, Trace, Verdict
 from relay.outbox.bookkeeping import SLICE, fate, fingerprint, identity_fingerprint, is_leased
+from relay.outbox.schema import secret
 from relay.outbox.tables import next_number
 
 # About what an entry takes, and a set of properties beside its text; measured.
-ENTRY_BYTES = 160
-STATE_BYTES = 40
+ENTRY_BYTES = 130
+STATE_BYTES = 100
 
 
 # Writing.
@@ -34,7 +35,7 @@ def write_journal(database: sqlite3.Connection, journal: Sequence[JournalEntry],
             noted[number] = entry
     noted = dict(sorted(noted.items()))
     states = _store_states(database, noted.values())
-    key = _key(database)
+    key = secret(database)
     database.executemany(
         "INSERT INTO journal (id, who, environment, at, method, send, reason, state, key)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -51,7 +52,7 @@ def write_journal(database: sqlite3.Connection, journal: Sequence[JournalEntry],
 
 def _store_states(database: sqlite3.Connection, noted: Iterable[JournalEntry]) -> dict[bytes, int]:
     """Store each set of properties that is new, and count its entries; return the number of each."""
-    key = _key(database)
+    key = secret(database)
     states: dict[bytes, int] = {}
     for properties, entries in Counter(entry.properties for entry in noted).items():
         mark = fingerprint(key, properties)
@@ -78,6 +79,19 @@ def note_answers(
     )
 
 
+def note_repeats(database: sqlite3.Connection, repeats: Mapping[int, Repeats]) -> None:
+    """Count answers that were like the entries with these numbers, those that are in the journal."""
+    database.executemany(
+        "UPDATE journal SET unchanged = unchanged + ?, unchanged_at = ? WHERE id = ?",
+        ((repeat.times, repeat.at, number) for number, repeat in repeats.items()),
+    )
+
+
+def note_gone(database: sqlite3.Connection, numbers: Iterable[int], reason: str) -> None:
+    """Note why the events with these *numbers* are neither stored nor delivered."""
+    database.executemany("UPDATE journal SET gone = ? WHERE id = ?", ((reason, number) for number in numbers))
+
+
 # Cutting.
 
 
@@ -100,7 +114,7 @@ def trim_journal(database: sqlite3.Connection, *, entries: int, size: int, added
 
 def forget_entries(database: sqlite3.Connection, identity: str) -> int:
     """Remove a slice of what is noted of *identity*; return how many, 0 at the end."""
-    who = identity_fingerprint(_key(database), identity)
+    who = identity_fingerprint(secret(database), identity)
     rows = database.execute("SELECT id, state FROM journal WHERE who = ? LIMIT ?", (who, SLICE)).fetchall()
     _remove(database, rows)
     return len(rows)
@@ -139,18 +153,18 @@ def trace(database: sqlite3.Connection, *, identity: str, limit: int, now: float
     """What is noted of *identity*, newest first."""
     rows = database.execute(
         "SELECT j.environment, j.at, j.method, j.send, j.reason, p.text, j.key, j.attempts, j.answer,"
-        " j.answered_at, j.delivered, w.token, w.due, d.reason, d.detail"
+        " j.answered_at, j.delivered, j.unchanged, j.unchanged_at, j.gone, w.token, w.due, d.reason, d.detail"
         " FROM journal AS j CROSS JOIN properties AS p ON p.id = j.state"
         " LEFT JOIN waiting AS w ON w.id = j.id LEFT JOIN dead_letters AS d ON d.id = j.id"
         " WHERE j.who = ? ORDER BY j.id DESC LIMIT ?",
-        (identity_fingerprint(_key(database), identity), limit),
+        (identity_fingerprint(secret(database), identity), limit),
     )
     return [_trace(row, now) for row in rows]
 
 
 def _trace(row: tuple[Any, ...], now: float) -> Trace:
-    environment, at, method, send, verdict, properties, key, attempts, answer, answered_at, delivered, *stored = row
-    token, due, reason, detail = stored
+    environment, at, method, send, verdict, properties, key, attempts, answer, answered_at, delivered, *rest = row
+    unchanged, unchanged_at, gone, token, due, reason, detail = rest
     leased = None if due is None else is_leased(token, due, now)
     place = fate(key, leased=leased, dead=reason is not None, delivered=bool(delivered))
     return Trace(
@@ -165,10 +179,7 @@ def _trace(row: tuple[Any, ...], now: float) -> Trace:
         answered_at=answered_at,
         place=place,
         due=due if place == "waiting" else None,
-        cause=None if reason is None else Cause(reason, detail),
+        cause=Cause(reason, detail) if reason is not None else Cause(gone) if place == "gone" and gone else None,
+        unchanged=unchanged,
+        unchanged_at=unchanged_at,
     )
-
-
-def _key(database: sqlite3.Connection) -> bytes:
-    (key,) = database.execute("SELECT value FROM meta WHERE name = 'journal_key'").fetchone()
-    return bytes(key)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -14,6 +14,7 @@ from relay.model import (
     Book,
     Cause,
     Claim,
+    Coalescing,
     DeadLetter,
     Event,
     Forgotten,
@@ -22,16 +23,19 @@ from relay.model import (
     Lease,
     Level,
     Ready,
+    Sent,
     Settlement,
     StoredLetter,
     Trace,
     Usage,
     Which,
+    Who,
 )
-from relay.outbox import AHEAD_SECONDS, Tally
+from relay.outbox import AHEAD_SECONDS, NOTHING_SENT, Tally
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.bookkeeping import JOURNAL_SHARE, SLICE, by_day, compile_books, fate, slices, take
+from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, by_day, compile_books, fate, slices, take
 from relay.outbox.memory_journal import MemoryJournal, Noted
+from relay.outbox.memory_sent import ENTRY_BYTES, MemorySent
 from relay.outbox.memory_tables import Dead, Tables, Waiting, size_of
 
 EXPIRED = Cause("expired")
@@ -44,7 +48,8 @@ class MemoryOutbox:
         self._max_bytes = max_bytes
         self._dead_letter_bytes = int(max_bytes * dead_letter_share)
         self._journal = MemoryJournal(entries=journal_entries, max_bytes=int(max_bytes * JOURNAL_SHARE))
-        self._tables = Tables()
+        self._sent = MemorySent(int(max_bytes * MEMORY_SHARE) // ENTRY_BYTES)
+        self._tables = Tables(self._sent)
         self._installation = secrets.token_hex(16)
         self._arrivals = Arrivals()
 
@@ -62,36 +67,66 @@ class MemoryOutbox:
         dead_letters: Sequence[DeadLetter],
         tally: Tally,
         journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
     ) -> None:
         """Return at once: nothing survives a crash."""
         if events or dead_letters or journal:
             put = chain(events, (letter.event for letter in dead_letters))
-            self._require_room(sum(map(size_of, put)) + self._journal.weigh(journal))
-            numbers = {**self._put_events(events), **self._put_dead_letters(dead_letters)}
-            self._note(journal, numbers)
+            needed = sum(map(size_of, put)) + len(coalescing.fingerprints) * ENTRY_BYTES
+            self._require_room(needed + self._journal.weigh(journal))
+            behind = self._behind(events, coalescing.latest)
+            numbers = self._put_events(events, coalescing.latest)
+            self._note(journal, {**numbers, **self._put_dead_letters(dead_letters)})
+            self._coalesce(events, numbers.values(), coalescing, behind)
             self._tables.trim_dead_letters(self._dead_letter_bytes)
+        self._journal.note_repeats(self._sent.touch(coalescing.repeats))
         for (environment, book, reason), count in tally.items():
             self._tables.post(environment, "captured", count)
             self._tables.post(environment, book, count, reason)
         self._arrivals.announce(events)
 
     def _require_room(self, needed: int) -> None:
-        used = self._tables.size + self._journal.size
+        used = self._used()
         if used + needed > self._max_bytes:
             raise OutboxFull(
                 f"the outbox in memory is full: {used:,} of {self._max_bytes:,} bytes are in use,"
                 f" and {needed:,} more do not fit"
             )
 
-    def _put_events(self, events: Sequence[Event]) -> dict[str, int]:
+    def _used(self) -> int:
+        return self._tables.size + self._journal.size + self._sent.size
+
+    def _put_events(self, events: Sequence[Event], replaceable: Collection[str]) -> dict[str, int]:
         """Store them; return the numbers of those that are new, by their keys."""
         numbers: dict[str, int] = {}
         for event in events:
             if number := self._tables.store(event):
-                self._tables.start_waiting(Waiting(number, event, since=event.captured_at, due=event.captured_at))
-                self._tables.totals.update(by_day([(event.environment, event.captured_at)]))
+                at, may_go = event.captured_at, event.environment in replaceable
+                self._tables.start_waiting(Waiting(number, event, since=at, due=at, replaceable=may_go))
+                self._tables.totals.update(by_day([(event.environment, at)]))
                 numbers[event.key] = number
         return numbers
+
+    def _behind(self, events: Sequence[Event], latest: Mapping[str, int]) -> set[Lane]:
+        """The lanes of *events* where more waits than *latest* tolerates, by environment."""
+        places = {(event.lane, latest[event.environment]) for event in events if event.environment in latest}
+        return {lane for lane, tolerated in places if self._tables.waiting_in(lane) > tolerated}
+
+    def _coalesce(
+        self, events: Sequence[Event], numbers: Iterable[int], coalescing: Coalescing, behind: Collection[Lane]
+    ) -> None:
+        """Remember those of *events* that were stored under *numbers*, and let them replace what waits."""
+        forgetful = {event.environment for event in events if event.key not in coalescing.fingerprints}
+        self._sent.end(forgetful)
+        stored = {number: self._tables.waiting[number].event for number in numbers}
+        for number, event in stored.items():
+            if event.environment not in forgetful:
+                self._sent.remember(number, event, coalescing.fingerprints[event.key])
+        for event in stored.values():
+            if event.environment in coalescing.latest and event.lane in behind:
+                for number in self._tables.supersede((event.lane, event.environment, event.identity)):
+                    self._journal.note_gone(number, "superseded")
+        self._sent.trim(coalescing.remember)
 
     def _put_dead_letters(self, letters: Sequence[DeadLetter]) -> dict[str, int]:
         numbers: dict[str, int] = {}
@@ -109,6 +144,14 @@ class MemoryOutbox:
                 noted[number] = entry
         for number, entry in sorted(noted.items()):
             self._journal.add(number, entry)
+
+    async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:
+        """Look them up."""
+        return self._sent.recall(whos)
+
+    async def remembered(self) -> dict[str, int]:
+        """Count them."""
+        return self._sent.remembered()
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Wait for this process's own puts; there are no others."""
@@ -261,11 +304,13 @@ class MemoryOutbox:
 
     async def forget(self, identity: str) -> Forgotten:
         """Look through all of it at once."""
+        memory = self._sent.forget(identity)
         waiting = [one for one in self._tables.waiting.values() if one.event.identity == identity]
         dead = [number for number, one in self._tables.dead.items() if one.letter.event.identity == identity]
         for one in waiting:
             self._tables.drop_waiting(one, "forgotten")
-        return Forgotten(len(waiting), self._drop(dead, "forgotten"), self._journal.forget(identity))
+        dropped = self._drop(dead, "forgotten")
+        return Forgotten(len(waiting), dropped, self._journal.forget(identity), memory)
 
     # Reading.
 
@@ -305,9 +350,11 @@ class MemoryOutbox:
             answered_at=noted.answered_at,
             place=fate(entry.key, leased=leased, dead=dead is not None, delivered=noted.delivered),
             due=waiting.due if waiting and not leased else None,
-            cause=dead.letter.cause if dead else None,
+            cause=dead.letter.cause if dead else Cause(noted.gone) if noted.gone else None,
+            unchanged=noted.unchanged,
+            unchanged_at=noted.unchanged_at,
         )
 
     async def usage(self) -> Usage:
         """Add up texts and a measured surcharge for each event."""
-        return Usage(self._tables.size + self._journal.size, self._max_bytes)
+        return Usage(self._used(), self._max_bytes)

@@ -1,16 +1,16 @@
 """The journal of an outbox in memory: what was decided for whom, and what became of it."""
 
 import secrets
-from collections import defaultdict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from relay.model import JournalEntry
+from relay.model import JournalEntry, Repeats
 from relay.outbox.bookkeeping import identity_fingerprint
 
 # What an entry takes, and a set of properties beside its text: objects and their places in tables, measured.
 ENTRY_BYTES = 500
-STATE_BYTES = 300
+STATE_BYTES = 120
 
 
 @dataclass(slots=True)
@@ -26,6 +26,10 @@ class Noted:
     answer: str = ""
     answered_at: float | None = None
     delivered: bool = False
+    unchanged: int = 0
+    unchanged_at: float | None = None
+    # Why its event is neither stored nor delivered.
+    gone: str = ""
 
 
 @dataclass(slots=True)
@@ -43,9 +47,9 @@ class MemoryJournal:
         self._entries = entries
         self._max_bytes = max_bytes
         self._secret = secrets.token_bytes(32)
-        # In order of their numbers, which is the order they come in.
-        self._noted: dict[int, Noted] = {}
-        self._by_who: defaultdict[int, deque[int]] = defaultdict(deque)
+        # By their numbers, in the order they come in. A plain dict finds its first key the more slowly, the more were
+        # removed before it.
+        self._noted: OrderedDict[int, Noted] = OrderedDict()
         self._states: dict[bytes, _State] = {}
         self.size = 0
 
@@ -62,7 +66,6 @@ class MemoryJournal:
         state = self._states[entry.properties]
         state.entries += 1
         self._noted[number] = Noted(number, who, replace(entry, identity="", properties=state.properties))
-        self._by_who[who].append(number)
         self.size += ENTRY_BYTES
         while len(self._noted) > self._entries or self.size > self._max_bytes:
             self._remove(next(iter(self._noted)))
@@ -74,26 +77,31 @@ class MemoryJournal:
                 noted.attempts += 1
                 noted.answer, noted.answered_at, noted.delivered = answers.get(number, ""), now, delivered
 
+    def note_repeats(self, repeats: Mapping[int, Repeats]) -> None:
+        """Count answers that were like the entries with these numbers, those that are here."""
+        for number, repeat in repeats.items():
+            if noted := self._noted.get(number):
+                noted.unchanged, noted.unchanged_at = noted.unchanged + repeat.times, repeat.at
+
+    def note_gone(self, number: int, reason: str) -> None:
+        """Note why the event with that *number* is neither stored nor delivered."""
+        if noted := self._noted.get(number):
+            noted.gone = reason
+
     def trace(self, identity: str) -> Iterator[Noted]:
         """What is noted of *identity*, newest first."""
-        numbers = self._by_who.get(identity_fingerprint(self._secret, identity), ())
-        return (self._noted[number] for number in reversed(numbers))
+        who = identity_fingerprint(self._secret, identity)
+        return (noted for noted in reversed(self._noted.values()) if noted.who == who)
 
     def forget(self, identity: str) -> int:
         """Remove what is noted of *identity*; return how many entries that were."""
-        numbers = list(self._by_who.get(identity_fingerprint(self._secret, identity), ()))
+        numbers = [noted.number for noted in self.trace(identity)]
         for number in numbers:
             self._remove(number)
         return len(numbers)
 
     def _remove(self, number: int) -> None:
-        """Remove an entry, the first of its identity."""
-        noted = self._noted.pop(number)
-        numbers = self._by_who[noted.who]
-        numbers.popleft()
-        if not numbers:
-            del self._by_who[noted.who]
-        properties = noted.entry.properties
+        properties = self._noted.pop(number).entry.properties
         state = self._states[properties]
         state.entries -= 1
         self.size -= ENTRY_BYTES

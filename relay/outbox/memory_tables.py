@@ -8,10 +8,15 @@ from itertools import takewhile
 from relay.core.daily import DAYS_KEPT
 from relay.model import Cause, DeadLetter, Event, Lane, Level
 from relay.outbox.bookkeeping import DAY, Total, is_leased
+from relay.outbox.memory_sent import MemorySent
 from relay.outbox.order import Order
 
 # What an event takes beside its own texts: objects, tables and their entries, measured.
 EVENT_BYTES = 650
+
+
+# Lane, environment and identity.
+Place = tuple[Lane, str, str]
 
 
 @dataclass(slots=True)
@@ -25,6 +30,13 @@ class Waiting:
     due: float
     attempts: int = 0
     token: str | None = None
+    # A newer event may replace it.
+    replaceable: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where a newer event has to come to replace it."""
+        return self.event.lane, self.event.environment, self.event.identity
 
     def is_leased(self, now: float) -> bool:
         """Whether somebody's claim holds at *now*."""
@@ -52,7 +64,7 @@ class _Level:
 class Tables:
     """Every event by its number, in one place: waiting or dead."""
 
-    def __init__(self) -> None:
+    def __init__(self, sent: MemorySent) -> None:
         self.totals: Counter[Total] = Counter()
         # Of all events, and of dead letters, in bytes.
         self.size = 0
@@ -60,7 +72,9 @@ class Tables:
         self.waiting: dict[int, Waiting] = {}
         self.by_due: defaultdict[Lane, Order] = defaultdict(Order)
         self.dead: dict[int, Dead] = {}
+        self._sent = sent
         self._number = 0
+        self._replaceable: defaultdict[Place, set[int]] = defaultdict(set)
         self._keys: set[str] = set()
         self._levels: defaultdict[tuple[Lane, str], _Level] = defaultdict(_Level)
         self._leases: defaultdict[str, set[int]] = defaultdict(set)
@@ -117,6 +131,8 @@ class Tables:
         level.by_age.add(waiting.since, waiting.number)
         level.events += 1
         level.size += len(event.body)
+        if waiting.replaceable:
+            self._replaceable[waiting.place].add(waiting.number)
         self.post(event.environment, "waiting", 1)
 
     def stop_waiting(self, waiting: Waiting) -> None:
@@ -129,13 +145,36 @@ class Tables:
         level.by_age.remove(waiting.since, waiting.number)
         level.events -= 1
         level.size -= len(event.body)
+        if waiting.replaceable:
+            self._replaceable[waiting.place].remove(waiting.number)
+            if not self._replaceable[waiting.place]:
+                del self._replaceable[waiting.place]
         self.post(event.environment, "waiting", -1)
 
     def drop_waiting(self, waiting: Waiting, reason: str) -> None:
         """Drop a waiting event and count it under *reason*."""
+        self._leave(waiting, "dropped", reason)
+
+    def _leave(self, waiting: Waiting, book: str, reason: str = "") -> None:
+        """Let an event that waits be stored no more, and count it."""
+        self._sent.unsay(waiting.number, waiting.event)
         self.stop_waiting(waiting)
         self.delete(waiting.event)
-        self.post(waiting.event.environment, "dropped", 1, reason)
+        self.post(waiting.event.environment, book, 1, reason)
+
+    def supersede(self, place: Place) -> list[int]:
+        """Of the replaceable events in *place* keep the newest that nobody claimed; return the others' numbers.
+
+        It takes the place in the queue of the oldest.
+        """
+        there = (self.waiting[number] for number in self._replaceable.get(place, ()))
+        free = sorted((one for one in there if one.token is None), key=lambda one: (one.since, one.number))
+        older = free[:-1]
+        if older:
+            self.put_off(free[-1], min(one.due for one in free))
+        for waiting in older:
+            self._leave(waiting, "superseded")
+        return [waiting.number for waiting in older]
 
     def hold(self, waiting: Waiting, due: float, token: str | None) -> None:
         """Make it due at another time, held by *token* or by nobody."""
@@ -172,6 +211,10 @@ class Tables:
                 if not self.waiting[number].is_leased(now):
                     yield self.waiting[number]
 
+    def waiting_in(self, lane: Lane) -> int:
+        """How many events wait in *lane*."""
+        return sum(level.events for (there, _), level in self._levels.items() if there == lane)
+
     def levels(self) -> list[Level]:
         """What waits, by lane and environment."""
         return [
@@ -194,6 +237,7 @@ class Tables:
     ) -> None:
         """Make dead letters of waiting events, after so many more attempts."""
         for number, waiting in died.items():
+            self._sent.unsay(number, waiting.event)
             self.stop_waiting(waiting)
             self.bury(number, DeadLetter(waiting.event, causes[number]), now, waiting.attempts + attempts)
 

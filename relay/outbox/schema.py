@@ -133,6 +133,34 @@ MIGRATIONS: tuple[str, ...] = (
     );
     INSERT INTO meta VALUES ('journal_entries', 0), ('journal_bytes', 0);
     """,
+    """
+    -- What was sent last for whom. An environment whose memory ends gets another one, and the old one has no name.
+    CREATE TABLE memories (
+        id INTEGER PRIMARY KEY,
+        environment TEXT UNIQUE,
+        entries INTEGER NOT NULL
+    );
+    CREATE TABLE sent (
+        memory INTEGER NOT NULL,
+        who INTEGER NOT NULL, -- a fingerprint
+        fingerprint INTEGER NOT NULL,
+        at REAL NOT NULL,
+        event INTEGER NOT NULL,
+        used INTEGER NOT NULL, -- hours since 1970
+        PRIMARY KEY (memory, who)
+    ) WITHOUT ROWID;
+    CREATE INDEX sent_by_use ON sent (memory, used);
+    INSERT INTO meta VALUES ('memory_removals', 0);
+
+    -- Whose an event is that a newer one may replace; a fingerprint.
+    ALTER TABLE waiting ADD COLUMN who INTEGER;
+    CREATE INDEX waiting_by_who ON waiting (who) WHERE who IS NOT NULL;
+
+    -- Answers that were like an entry's, and why its event is gone.
+    ALTER TABLE journal ADD COLUMN unchanged INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE journal ADD COLUMN unchanged_at REAL;
+    ALTER TABLE journal ADD COLUMN gone TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 
@@ -181,6 +209,12 @@ def require_current(database: sqlite3.Connection) -> None:
     require_not_newer(database)
     if recognise(database) < len(MIGRATIONS):
         raise OutboxOutdated("is not of this version yet; `relay run` makes it so when it starts")
+
+
+def secret(database: sqlite3.Connection) -> bytes:
+    """The key of this file's fingerprints."""
+    (key,) = database.execute("SELECT value FROM meta WHERE name = 'journal_key'").fetchone()
+    return bytes(key)
 
 
 def _name_installation(database: sqlite3.Connection) -> None:

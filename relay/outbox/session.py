@@ -13,8 +13,8 @@ from typing import TypeVar
 import structlog
 
 from relay.errors import OutboxError
-from relay.outbox.faults import breaks_connection, explain
-from relay.outbox.files import identify
+from relay.outbox.faults import breaks_connection, explain, tells_damage
+from relay.outbox.files import identify, require_sound
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +23,8 @@ Work = Callable[[sqlite3.Connection], T]
 
 # A storage that failed is tried again by the first call that comes this much later.
 AGAIN_SECONDS = 1.0
+# One that was found damaged this much later: to read all of a large file takes a second.
+DOUBTED_AGAIN_SECONDS = 5.0
 
 
 class Transaction(Enum):
@@ -61,6 +63,8 @@ class Session:
         self._file: tuple[int, int] | None = None
         self._failure: OutboxError | None = None
         self._failed_at = 0.0
+        # Somebody found the file damaged; it is read whole before it is trusted again.
+        self._doubted = False
         self._closed = False
 
     async def open(self) -> None:
@@ -101,10 +105,15 @@ class Session:
             explained = explain(self._path, failure)
             if not self._undone() or breaks_connection(failure):
                 self._give_up(explained)
+            if tells_damage(failure):
+                (self._leader or self).doubt(explained)
             raise explained from failure
         except BaseException:
             self._undone()
             raise
+        if self._failure is not None:
+            log.info("outbox.recovered", path=str(self._path), connection=self._name)
+            self._failure = None
         return result
 
     def _empty_log(self) -> None:
@@ -135,7 +144,8 @@ class Session:
             self._part()
         if self._database is not None:
             return self._database
-        if self._failure is not None and time.monotonic() < self._failed_at + AGAIN_SECONDS:
+        again = DOUBTED_AGAIN_SECONDS if self._doubted else AGAIN_SECONDS
+        if self._failure is not None and time.monotonic() < self._failed_at + again:
             raise type(self._failure)(str(self._failure))
         return self._open()
 
@@ -147,13 +157,13 @@ class Session:
         try:
             self._database = self._connect()
             self._file = identify(self._path)
+            if self._doubted:
+                require_sound(self._database)
+                self._doubted = False
         except (sqlite3.Error, OSError, OutboxError) as failure:
             explained = explain(self._path, failure)
             self._give_up(explained)
             raise explained from failure
-        if self._failure is not None:
-            log.info("outbox.recovered", path=str(self._path), connection=self._name)
-        self._failure = None
         return self._database
 
     def _part(self) -> None:
@@ -179,14 +189,26 @@ class Session:
     # From the thread of the other one. The leader may wait for its follower, the follower never for its leader.
 
     def require(self) -> None:
-        """Raise OutboxError unless the file that has the name is this session's own; it will try to make it so."""
-        if self._at_home():
+        """Raise OutboxError unless the file that has the name is this session's own, and sound; it will try again."""
+        if self._at_home() and not self._doubted:
             return
         failure = self._failure or OutboxError(
             f"the outbox {self._path} was moved away or replaced; the next try is made on what is there now"
         )
         self._thread.submit(self._connection)
         raise type(failure)(str(failure))
+
+    def doubt(self, damage: OutboxError) -> None:
+        """The file was found damaged: work on it no more, from its cached pages neither, before all of it was read.
+
+        A writer would go on into what no reader can read, and nobody would hear of it.
+        """
+        self._thread.submit(self._doubt, damage)
+
+    def _doubt(self, damage: OutboxError) -> None:
+        if not self._doubted:
+            self._doubted = True
+            self._give_up(damage)
 
     def leave(self) -> None:
         """Return once the connection is closed; the next call makes another one."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +12,7 @@ from typing import TypeVar
 from relay.core.daily import day_of
 from relay.model import (
     Book,
+    Coalescing,
     DeadLetter,
     Event,
     Forgotten,
@@ -20,18 +21,22 @@ from relay.model import (
     Lease,
     Level,
     Ready,
+    Sent,
     Settlement,
     StoredLetter,
     Trace,
     Usage,
     Which,
+    Who,
 )
-from relay.outbox import Tally, operate, statements, tables
+from relay.outbox import NOTHING_SENT, Tally, operate, sent, statements, tables
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.bookkeeping import JOURNAL_SHARE, SLICE, slices
+from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, slices
 from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.journal import forget_entries, trace
 from relay.outbox.owner import OwnerLock
+from relay.outbox.recollection import Recollection
+from relay.outbox.sent import Edition
 from relay.outbox.session import Session, Transaction, Work
 from relay.outbox.statements import Bounds
 
@@ -65,12 +70,14 @@ class SqliteOutbox:
             dead_letter_bytes=int(max_bytes * dead_letter_share),
             journal_entries=journal_entries,
             journal_bytes=int(max_bytes * JOURNAL_SHARE),
+            memory_entries=int(max_bytes * MEMORY_SHARE) // sent.ENTRY_BYTES,
         )
         self._lock = OwnerLock(Path(f"{path}.lock"))
         self._writer = Session("outbox.writer", path, partial(open_as_guest, path) if guest else self._own)
         follow = partial(open_as_guest, path, read_only=True)
         self._reader = Session("outbox.reader", path, follow, leader=self._writer)
         self._arrivals = Arrivals()
+        self._recollection = Recollection()
 
     async def open(self) -> None:
         """Own the file, or visit it; make it where it is missing."""
@@ -88,15 +95,32 @@ class SqliteOutbox:
         dead_letters: Sequence[DeadLetter],
         tally: Tally,
         journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
     ) -> None:
         """Return once the commit was flushed to the disk."""
 
-        def work(database: sqlite3.Connection) -> None:
-            free = free_bytes(self._path)
-            statements.put(database, events, dead_letters, tally, journal, bounds=self._bounds, disk_bytes=free)
+        def work(database: sqlite3.Connection) -> tuple[Edition, dict[Who, Sent]]:
+            put = partial(statements.put, database, events, dead_letters, tally, journal, coalescing)
+            return put(bounds=self._bounds, disk_bytes=free_bytes(self._path))
 
-        await self._writer.run(work, Transaction.DURABLE)
+        doubts = self._recollection.doubts
+        edition, learned = await self._writer.run(work, Transaction.DURABLE)
+        self._recollection.learn(edition, learned, doubts=doubts)
         self._arrivals.announce(events)
+
+    async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:
+        """Recall who was asked for lately, and read the others in one go."""
+        found = self._recollection.recall(whos)
+        if unknown := [who for who in whos if who not in found]:
+            doubts = self._recollection.doubts
+            edition, learned = await self._reader.run(partial(sent.recall, whos=unknown), Transaction.READ)
+            self._recollection.learn(edition, learned, doubts=doubts)
+            found |= learned
+        return found
+
+    async def remembered(self) -> dict[str, int]:
+        """Read the counts that are kept."""
+        return await self._reader.run(sent.remembered, Transaction.READ)
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Wait for this process's own puts; what guests put is noticed by `peek`."""
@@ -125,7 +149,10 @@ class SqliteOutbox:
             now=now,
             dead_letter_bytes=self._bounds.dead_letter_bytes,
         )
-        return await self._writer.run(work, Transaction.DURABLE)
+        settled = await self._writer.run(work, Transaction.DURABLE)
+        if settlement.dead_letter:
+            self._recollection.doubt()
+        return settled
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else waits for the writer goes in between."""
@@ -133,8 +160,11 @@ class SqliteOutbox:
         expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=most)
         total: Counter[str] = Counter()
         while expired := await self._writer.run(expire, Transaction.DURABLE):
+            self._recollection.doubt()
             total += expired
         while await self._writer.run(partial(statements.forget, before=forget_before), Transaction.DURABLE):
+            pass
+        while await self._writer.run(sent.clear, Transaction.DURABLE):
             pass
         await self._writer.run(partial(tables.forget_days, before=day_of(now)), Transaction.LIGHT)
         return total
@@ -164,11 +194,14 @@ class SqliteOutbox:
 
     async def drop_lane(self, lane: Lane, *, now: float) -> int:
         """Drop slice by slice."""
-        return await self._until_done(partial(operate.drop_lane, lane=lane, now=now))
+        dropped = await self._until_done(partial(operate.drop_lane, lane=lane, now=now))
+        self._recollection.doubt()
+        return dropped
 
     async def forget(self, identity: str) -> Forgotten:
         """Look through all events in a reader, and drop what was found; what is deleted is overwritten as well."""
         name = identity.encode(errors="surrogatepass")
+        memory = await self._slice(partial(sent.forget_sent, identity=identity))
         waiting = dead_letters = 0
         after: int | None = 0
         while after is not None:
@@ -177,8 +210,9 @@ class SqliteOutbox:
                 forgotten = await self._slice(partial(operate.forget, identity=name, numbers=some))
                 waiting, dead_letters = waiting + forgotten[0], dead_letters + forgotten[1]
         journal = await self._until_done(partial(forget_entries, identity=identity))
+        self._recollection.doubt()
         await self._writer.empty_log()
-        return Forgotten(waiting, dead_letters, journal)
+        return Forgotten(waiting, dead_letters, journal, memory)
 
     async def _until_done(self, work: Work[int]) -> int:
         """Do slice after slice, until one is not full; return the sum of them."""

@@ -3,15 +3,30 @@
 import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import OutboxFull
-from relay.model import Cause, Claim, DeadLetter, Event, JournalEntry, Lane, Lease, Ready, Settlement
+from relay.model import (
+    Cause,
+    Claim,
+    Coalescing,
+    DeadLetter,
+    Event,
+    JournalEntry,
+    Lane,
+    Lease,
+    Ready,
+    Sent,
+    Settlement,
+    Who,
+)
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.bookkeeping import SLICE, Total, by_day, take
-from relay.outbox.journal import note_answers, trim_journal, write_journal
+from relay.outbox.journal import note_answers, note_repeats, trim_journal, write_journal
+from relay.outbox.latest import lanes_behind, mark, supersede
+from relay.outbox.sent import Edition, edition, end, remember, touch, trim, unsay
 from relay.outbox.tables import (
     Letter,
     Waiting,
@@ -44,6 +59,8 @@ class Bounds:
     dead_letter_bytes: int
     journal_entries: int
     journal_bytes: int
+    # Remembered identities, of all environments together.
+    memory_entries: int
 
 
 # Putting.
@@ -55,26 +72,69 @@ def put(
     dead_letters: Sequence[DeadLetter],
     tally: Tally,
     journal: Sequence[JournalEntry],
+    coalescing: Coalescing,
     *,
     bounds: Bounds,
     disk_bytes: int,
-) -> None:
-    """Store all of it, where *disk_bytes* are free on the disk. Raises OutboxFull."""
+) -> tuple[Edition, dict[Who, Sent]]:
+    """Store all of it, where *disk_bytes* are free on the disk; return what was learned. Raises OutboxFull."""
+    learned: dict[Who, Sent] = {}
     if events or dead_letters or journal:
         _require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
         first = next_number(database)
+        behind = lanes_behind(database, events, coalescing.latest)
         _put_events(database, events)
         _put_dead_letters(database, dead_letters)
         if bounds.journal_entries:
             write_journal(database, journal, since=first)
+        learned = _coalesce(database, events, coalescing, first=first, behind=behind)
+        trim(database, coalescing.remember, total=bounds.memory_entries, added=len(events))
         trim_journal(database, entries=bounds.journal_entries, size=bounds.journal_bytes, added=len(journal))
         trim_dead_letters(database, bounds.dead_letter_bytes)
         _require_room(database, bounds.max_bytes)
+    if coalescing.repeats:
+        note_repeats(database, touch(database, coalescing.repeats))
     captured: Counter[Total] = Counter()
     for (environment, _, _), count in tally.items():
         captured[environment, "captured", ""] += count
     post(database, captured)
     post(database, tally)
+    return edition(database), learned
+
+
+def _coalesce(
+    database: sqlite3.Connection,
+    events: Sequence[Event],
+    coalescing: Coalescing,
+    *,
+    first: int,
+    behind: Collection[Lane],
+) -> dict[Who, Sent]:
+    """Remember *events*, stored from number *first* on, and let them replace what waits; return what was learned.
+
+    An environment that got an event without a fingerprint does not know any more what was sent last.
+    """
+    forgetful = {event.environment for event in events if event.key not in coalescing.fingerprints}
+    end(database, forgetful)
+    if not (coalescing.fingerprints or coalescing.latest):
+        return {}
+    stored = _stored(database, events, first)
+    lasting = {number: event for number, event in stored.items() if event.environment not in forgetful}
+    learned = remember(database, lasting, coalescing.fingerprints)
+    replacing = {number: event for number, event in stored.items() if event.environment in coalescing.latest}
+    mark(database, replacing)
+    for who in supersede(database, replacing, behind):
+        learned.pop(who, None)
+    return learned
+
+
+def _stored(database: sqlite3.Connection, events: Sequence[Event], first: int) -> dict[int, Event]:
+    """Those of *events* whose keys were new, by their numbers from *first* on."""
+    rows = database.execute(
+        "SELECT key, id FROM waiting CROSS JOIN events USING (id) WHERE waiting.id >= ?", (first,)
+    ).fetchall()
+    numbers = dict(rows)
+    return {numbers.pop(event.key): event for event in events if event.key in numbers}
 
 
 def _require_room(database: sqlite3.Connection, max_bytes: int) -> None:
@@ -208,6 +268,7 @@ def _dead_letter(
     *,
     attempts: int,
 ) -> None:
+    unsay(database, died)
     stop_waiting(database, died)
     made = {number: one.attempts + attempts for number, one in died.items()}
     bury(database, {number: causes[number] for number in died}, now, made)

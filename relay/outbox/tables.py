@@ -8,6 +8,7 @@ from typing import NamedTuple
 from relay.core.daily import DAYS_KEPT
 from relay.model import Book, Cause, Event, Lane, Level
 from relay.outbox.bookkeeping import DAY, Total, compile_books
+from relay.outbox.sent import unsay
 
 
 class Waiting(NamedTuple):
@@ -177,6 +178,7 @@ def stop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting]) -
 
 def drop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting], reason: str) -> None:
     """Drop waiting events and count them under *reason*."""
+    unsay(database, waiting)
     dropped = stop_waiting(database, waiting)
     delete_events(database, waiting)
     post(database, {(environment, "dropped", reason): count for environment, count in dropped.items()})

@@ -14,7 +14,7 @@ from relay.outbox.keeper import Keeper
 from relay.outbox.sqlite import SqliteOutbox
 from relay.sender import LaneState
 from tests.admin.conftest import LANE, Watched, event
-from tests.outbox.boxes import opened
+from tests.outbox.boxes import opened, sent
 
 STATES = ("open", "paused", "held")
 
@@ -45,6 +45,15 @@ async def test_gauges_follow_the_outbox(watched: Watched) -> None:
     assert watched.sample("relay_outbox_events", environment="tests") == 2
     assert watched.sample("relay_outbox_oldest_seconds", environment="tests") == 100
     assert watched.sample("relay_outbox_capacity_bytes") == 1_000_000
+
+
+async def test_who_is_remembered_is_counted(watched: Watched) -> None:
+    put = [event(1), event(2)]
+    await watched.outbox.put(put, [], {}, (), sent(*put))
+
+    await watched.figures.refresh()
+
+    assert watched.sample("relay_remembered", environment="tests") == len({one.identity for one in put})
 
 
 async def test_an_age_grows_between_two_readings(watched: Watched) -> None:

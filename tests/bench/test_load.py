@@ -41,3 +41,17 @@ async def test_our_own_load_goes_round_the_environments_and_counts_what_is_not_a
     assert keys[:3] == [client_key(0), client_key(1), client_key(0)]
     assert (seen.requests, seen.failures) == (len(keys), 1)
     assert 0 < seen.p50 <= seen.p99
+
+
+async def test_one_of_so_many_requests_is_about_somebody_new() -> None:
+    asked: list[str] = []
+
+    async def respond(request: web.BaseRequest) -> web.Response:
+        asked.append(request.query["identifier"])
+        return web.Response(text=answer("ada"))
+
+    async with RawTestServer(respond) as server:
+        await ask(f"http://127.0.0.1:{server.port}", Demand(connections=2, seconds=1, newcomers=10))
+
+    new = {identity for identity in asked if len(identity.removeprefix("user-")) > 4}
+    assert len(asked) // 10 <= len(new) <= len(asked) // 10 + 1

@@ -3,14 +3,22 @@
 import asyncio
 import json
 import os
+import pty
+import re
 import signal
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from relay.model import Cause, DeadLetter
+from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.cli.backlog import dead, event, fill, lane, outbox_of, relay_command
+from tests.conftest import APP_ID, settings, write
 from tests.processes import relay_process
 
 
@@ -150,14 +158,18 @@ async def test_a_replay_that_is_broken_off_goes_on_with_the_next(config: Path, h
     replay = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "relay", "dead-letters", "replay", "-c", str(config), "--all"),
         stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
         env={**os.environ},
     )
     async with outbox_of(config, guest=True) as outbox:
         while not (await outbox.books())["tests"].waiting:
             await asyncio.sleep(0.01)
     replay.send_signal(signal.SIGINT)
-    assert await replay.wait() != 0
+    _, said = await replay.communicate()
+    async with outbox_of(config) as outbox:
+        waiting = (await outbox.books())["tests"].waiting
+    told = f"broken off: {waiting:,} of 20,000 are done; the others are as they were"
+    assert told in said.decode() or waiting == 20_000  # it may just have been through
 
     done = await relay_command("dead-letters", "replay", "-c", str(config), "--all")
 
@@ -187,5 +199,120 @@ async def test_what_no_environment_is_named_for_is_told(config: Path, heap: Stan
 
     done = await relay_command("dead-letters", "replay", "-c", str(config), "--environment", "old")
 
-    assert "old: not in this YAML" in done.stdout
+    assert "old: 1 event will not be sent: no environment of this YAML names app 77 any more" in done.stdout
     assert "relay orphans" in done.stdout
+
+
+async def test_an_environment_whose_app_was_changed_does_not_promise_what_waits_for_the_old_one(
+    config: Path, heap: StandInHeap
+) -> None:
+    await fill(config, letters=[dead(1, lane(heap)), dead(2, lane(heap, "77"))])
+
+    done = await relay_command("dead-letters", "replay", "-c", str(config), "--all", "--dry-run")
+
+    assert "tests: at most 200 events a second go to their app" in done.stdout
+    assert "tests: 1 event will not be sent" in done.stdout
+
+
+async def test_a_replay_goes_to_heap_no_faster_than_the_share_allows(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path
+) -> None:
+    content = settings(flagsmith, heap)
+    content["environments"][0]["heap"]["share"] = 0.2
+    config = write(tmp_path, content)
+    await fill(config, letters=[dead(number, lane(heap)) for number in range(300)])
+    began = time.monotonic()
+    async with relay_process(config) as relay:
+        await relay.wait_for("relay.started")
+
+        done = await relay_command("dead-letters", "replay", "-c", str(config), "--all")
+
+        assert "at most 50 events a second" in done.stdout
+        await heap.wait_for_events(300, within=30)
+    sent = 0
+    for request in heap.requests:
+        sent += request.events
+        assert sent <= 50 * (request.received_at - began)
+
+
+@pytest.mark.parametrize("command", [["replay"], ["drop", "--yes"], ["show"]])
+async def test_a_number_that_is_not_there_is_told_and_nothing_is_done(
+    config: Path, heap: StandInHeap, command: list[str]
+) -> None:
+    await fill(config, letters=[dead(1, lane(heap))])
+    numbers = ["9"] if command == ["show"] else ["1", "9"]
+
+    done = await relay_command("dead-letters", *command, "-c", str(config), *numbers)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "relay: there is no dead letter 9; `relay dead-letters list` has their numbers\n"
+    async with outbox_of(config) as outbox:
+        assert (await outbox.books())["tests"].dead_letters == {"refused_by_heap": 1}
+
+
+async def test_a_number_no_file_can_hold_is_wrong_usage(config: Path, heap: StandInHeap) -> None:
+    await fill(config)
+
+    done = await relay_command("dead-letters", "show", "-c", str(config), "9" * 30)
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_limit_counts_what_can_be_sent(config: Path, heap: StandInHeap) -> None:
+    """Otherwise the same first ones, which can never be sent, would use it up every time."""
+    await fill(config, letters=[dead(1, lane(heap), "identity_too_long"), dead(2, lane(heap)), dead(3, lane(heap))])
+
+    done = await relay_command("dead-letters", "replay", "-c", str(config), "--all", "--limit", "1")
+
+    assert "1 event put back to wait" in done.stdout
+    async with outbox_of(config) as outbox:
+        book = (await outbox.books())["tests"]
+        assert book.dead_letters == {"identity_too_long": 1, "refused_by_heap": 1}
+
+
+async def test_replay_and_drop_answer_machines_too(config: Path, heap: StandInHeap) -> None:
+    await fill(config, letters=[dead(1, lane(heap)), dead(2, lane(heap), "identity_too_long")])
+    group = {"environment": "tests", "heap": heap.url, "app_id": APP_ID, "events": 1}
+
+    replayed = await relay_command("dead-letters", "replay", "-c", str(config), "--all", "--json")
+    dropped = await relay_command("dead-letters", "drop", "-c", str(config), "--all", "--yes", "--json")
+
+    sent, stuck = {**group, "reason": "refused_by_heap"}, {**group, "reason": "identity_too_long"}
+    assert json.loads(replayed.stdout) == {"replayed": 1, "chosen": [sent], "never": [stuck]}
+    assert json.loads(dropped.stdout) == {"dropped": 1, "chosen": [stuck]}
+
+
+async def test_a_list_has_every_number_and_name_whole_on_a_narrow_terminal(config: Path, heap: StandInHeap) -> None:
+    name = "production [/eu]"
+    await fill(config, letters=[dead(number, lane(heap), environment=name) for number in range(12)])
+
+    shown = on_terminal("dead-letters", "list", "-c", str(config), COLUMNS="60")
+
+    assert shown.count(name) == 12
+    assert re.search(r"^ +12  ", shown, re.MULTILINE)
+
+
+async def test_what_could_control_a_terminal_is_shown_escaped(config: Path, heap: StandInHeap) -> None:
+    one = event(1, lane(heap), identity="red\x9b31m\u202e")
+    await fill(config, letters=[DeadLetter(one, Cause("refused_by_heap"))])
+
+    done = await relay_command("dead-letters", "show", "-c", str(config), "1")
+
+    assert r'"identity": "red\u009b31m\u202e"' in done.stdout
+
+
+def on_terminal(*arguments: str, **environ: str) -> str:
+    """What `relay …` shows on a terminal."""
+    ours, its = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as shown:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "relay", *arguments], stdout=its, stderr=its, env={**os.environ, **environ}
+        )
+        os.close(its)
+        text = b""
+        with suppress(OSError):  # Linux: so ends a terminal that nobody writes to any more
+            while part := shown.read(65536):
+                text += part
+        process.wait()
+    return re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).replace("\r\n", "\n")

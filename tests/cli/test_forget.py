@@ -25,9 +25,12 @@ async def test_it_erases_what_waits_what_is_dead_and_the_journal(config: Path, h
     dead_too = await relay_command("forget", "-c", str(config), "user-3", "--yes")
     nobody = await relay_command("forget", "-c", str(config), "ada", "--yes")
 
-    assert done.stdout == "erased: 2 waiting events, 0 dead letters, 2 journal lines\n"
-    assert dead_too.stdout == "erased: 0 waiting events, 1 dead letter, 0 journal lines\n"
-    assert (nobody.returncode, nobody.stdout) == (0, "erased: 0 waiting events, 0 dead letters, 0 journal lines\n")
+    assert done.stdout == "erased: 2 waiting events, 0 dead letters, 2 journal lines, 0 remembered states\n"
+    assert dead_too.stdout == "erased: 0 waiting events, 1 dead letter, 0 journal lines, 0 remembered states\n"
+    assert (nobody.returncode, nobody.stdout) == (
+        0,
+        "erased: 0 waiting events, 0 dead letters, 0 journal lines, 0 remembered states\n",
+    )
     async with outbox_of(config) as outbox:
         book = (await outbox.books())["tests"]
         assert (book.waiting, book.dropped) == (1, {"forgotten": 3})
@@ -63,7 +66,7 @@ async def test_it_erases_what_is_stored_under_the_identity_s_hash_too(config: Pa
 
     done = await relay_command("forget", "-c", str(config), "ada", "--yes")
 
-    assert done.stdout == "erased: 1 waiting event, 0 dead letters, 1 journal line\n"
+    assert done.stdout == "erased: 1 waiting event, 0 dead letters, 1 journal line, 0 remembered states\n"
 
 
 async def test_nothing_is_erased_without_yes(config: Path, heap: StandInHeap) -> None:

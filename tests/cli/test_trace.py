@@ -66,6 +66,27 @@ async def test_a_dead_letter_is_told_with_its_cause(config: Path, heap: StandInH
     assert "set aside as a dead letter, identity_too_long" in done.stdout
 
 
+async def test_heaps_words_do_not_repeat_the_identity(config: Path, heap: StandInHeap) -> None:
+    """What is shown may end in a ticket."""
+    letter = dead(1, lane(heap))
+    await fill(config, letters=[letter], journal=[noted(letter.event)])
+
+    done = await relay_command("trace", "-c", str(config), "user-1")
+    as_json = await relay_command("trace", "-c", str(config), "user-1", "--json")
+
+    assert "refused_by_heap: postBody.events[0].identity should not be ***" in done.stdout
+    assert "user-1" not in done.stdout + as_json.stdout
+
+
+async def test_an_empty_identity_is_wrong_usage(config: Path, heap: StandInHeap) -> None:
+    await fill(config, [event(1, lane(heap))])
+
+    done = await relay_command("trace", "-c", str(config), "")
+
+    assert done.returncode == 2
+    assert "the identity is empty" in done.stderr
+
+
 async def test_a_dash_reads_the_identity_from_standard_input(config: Path, heap: StandInHeap) -> None:
     one = event(1, lane(heap), identity="ada lovelace")
     await fill(config, [one], journal=[noted(one)])

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from relay.core.coalesce import decide as decide_on_change
 from relay.core.identity import hashed, is_sampled
 from relay.core.rules import decide
-from relay.model import Evaluation, Flag, Verdict
+from relay.model import Evaluation, Flag, Sent, Verdict
 from tests.config.conftest import ENVIRONMENT, Yaml
 from tests.lacking import lacking
 
@@ -60,6 +61,18 @@ def test_an_identity_is_sampled_as_the_table_says(
 
     assert [is_sampled(environment, identity, sample) for sample in samples] == [place == "in" for place in places]
     assert [int(digest, 16) / 2**64 < sample for sample in samples] == [place == "in" for place in places]
+
+
+@pytest.mark.parametrize(("answers", "reasons"), rows("answers, and when | reasons"))
+def test_answers_are_sent_for_the_reasons_that_the_table_says(answers: str, reasons: str) -> None:
+    last, found = None, []
+    for answer in answers.split(", "):
+        state, at = ord(answer[0]), float(answer[2:-1]) * 3600
+        verdict = decide_on_change(state, at, last, 24 * 3600)
+        last = Sent(state, at) if verdict.send else last
+        found.append(verdict.reason)
+
+    assert ", ".join(found) == reasons
 
 
 HASHES = rows("identity | Heap's identity")

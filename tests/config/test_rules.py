@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relay.model import Environment
+from relay.model import Environment, Latest, OnChange
 from tests.config.conftest import ENVIRONMENT, Yaml
 
 KEY = "0123456789abcdef"
@@ -45,6 +45,18 @@ def test_every_rule_reaches_the_environment(yaml: Yaml) -> None:
     assert found.hash_key == KEY.encode()
     assert found.blocks is not None
     assert found.blocks("ada@example.com")
+
+
+def test_every_call_is_sent_unless_it_is_said_otherwise(yaml: Yaml) -> None:
+    found = environment(yaml, "heartbeat: 1h\nremember: 5\nwhen_behind: {after: 1m}")
+
+    assert (found.on_change, found.latest) == (None, None)
+
+
+def test_what_is_sent_on_change_and_what_is_replaced_reaches_the_environment(yaml: Yaml) -> None:
+    found = environment(yaml, "send: on_change\nheartbeat: 1h\nremember: 5\nwhen_behind: {after: 1m, then: latest}")
+
+    assert (found.on_change, found.latest) == (OnChange(3600.0, 5), Latest(60.0, 0.8))
 
 
 def _names(found: Environment) -> list[tuple[Any, str]]:

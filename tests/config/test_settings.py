@@ -567,3 +567,17 @@ def test_whatever_a_value_is_the_setting_is_told_by_its_path(yaml: Yaml) -> None
         "defaults.extra_properties.e",
         "listen.trusted_proxies[0]",
     ]
+
+
+@pytest.mark.parametrize(
+    "spelled", ["https://HeapAnalytics.com", "HTTPS://heapanalytics.com:443/", "https://heapanalytics.com."]
+)
+def test_one_address_has_one_spelling_and_one_lane(yaml: Yaml, spelled: str) -> None:
+    """Two lanes of one Heap app would have its limits twice."""
+    config = yaml.config(
+        "environments:\n"
+        '  - {name: a, keys: [a], heap: {app_id: "1", region: us}}\n'
+        f'  - {{name: b, keys: [b], heap: {{app_id: "1", url: "{spelled}"}}}}\n'
+    )
+
+    assert len(config.lanes()) == 1

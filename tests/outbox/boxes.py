@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from relay.model import Book, Cause, DeadLetter, Event, JournalEntry, Lane, Lease, Verdict
+from relay.model import Book, Cause, Coalescing, DeadLetter, Event, JournalEntry, Lane, Lease, Verdict
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.sqlite import SqliteOutbox
@@ -85,6 +85,11 @@ def noted(
     """The journal entry of the evaluation that *event* was made of, or was not."""
     key = event.key if sent else ""
     return JournalEntry(event.identity, event.environment, event.captured_at, "GET", verdict, properties, key)
+
+
+def sent(*events: Event, state: int = 1, remember: int = 1000) -> Coalescing:
+    """What a put has to know to remember *events*, all of one state."""
+    return Coalescing({event.key: state for event in events}, {event.environment: remember for event in events})
 
 
 async def claim(outbox: Outbox, now: float = NOON, *, limit: int = 1000, max_bytes: int = ANY) -> Lease:

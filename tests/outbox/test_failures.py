@@ -23,6 +23,21 @@ def sqlite_outbox(path: Path) -> SqliteOutbox:
     return SqliteOutbox(path, max_bytes=ROOMY, dead_letter_share=0.25)
 
 
+# Another program copies the log into the file, as SQLite itself does now and then.
+CHECKPOINT = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+"""
+
+
+def cut_short(path: Path) -> None:
+    """Leave of the file its first page only, and nothing in its log."""
+    subprocess.run([sys.executable, "-c", CHECKPOINT, path], check=True)
+    with path.open("r+b") as file:
+        file.truncate(4096)
+
+
 async def until_it_works(call: Callable[[], Awaitable[object]]) -> None:
     """Call until no OutboxError is raised."""
     async with asyncio.timeout(10):
@@ -225,6 +240,27 @@ async def test_a_damaged_file_fails_calls_until_it_is_moved_away(tmp_path: Path)
     await until_it_works(lambda: outbox.put(events(1), [], {}))
     assert await outbox.books() == {"production": Book(captured=1, waiting=1)}
     await outbox.close()
+
+
+async def test_a_file_that_is_damaged_while_it_is_open_takes_nothing_more_and_recovers_once_moved_away(
+    tmp_path: Path,
+) -> None:
+    """The writer's cached pages would go on for a while, into what no reader can read."""
+    path = tmp_path / "outbox.db"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put(events(500, size=1000), [], {})
+        await asyncio.to_thread(cut_short, path)
+        with capture_logs() as logs, pytest.raises(OutboxError, match="is damaged"):
+            await outbox.peek(LANE, limit=1000, max_bytes=10**9, now=NOON)
+
+        with pytest.raises(OutboxError, match="is damaged"):
+            await outbox.put(events(1), [], {})
+        assert [line["event"] for line in logs if line["event"] == "outbox.recovered"] == []
+
+        path.rename(tmp_path / "kept.db")
+        (tmp_path / "outbox.db-wal").unlink(missing_ok=True)
+        await until_it_works(lambda: outbox.put(events(1), [], {}))
+        assert await outbox.books() == {"production": Book(captured=1, waiting=1)}
 
 
 async def test_a_file_replaced_by_rubbish_is_never_written_to_and_a_good_copy_is_taken_up(tmp_path: Path) -> None:

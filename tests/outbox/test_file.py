@@ -15,6 +15,7 @@ import pytest
 
 from relay.errors import OutboxError, OutboxInUse, OutboxOutdated
 from relay.model import Book, Lane, Level
+from relay.outbox.bookkeeping import identity_fingerprint
 from relay.outbox.owner import find_owner
 from relay.outbox.schema import MIGRATIONS, migrate, recognise
 from relay.outbox.sqlite import SqliteOutbox
@@ -188,7 +189,7 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Pat
 
     for guest in (False, True):
         said = await refusal(path, guest=guest)
-        assert re.search(r"outbox\.db was written by a newer relay \(its version is 3, this relay knows 2\)", said)
+        assert re.search(r"outbox\.db was written by a newer relay \(its version is 4, this relay knows 3\)", said)
 
     assert path.read_bytes() == before
 
@@ -246,6 +247,36 @@ async def test_all_that_a_file_of_version_1_holds_is_there_after_its_migration(t
             ("ada", b"{}", 1),
             ("ada", b"{}", 3),
         ]
+
+
+VERSION_2 = """
+INSERT INTO lanes VALUES (7, 'https://heapanalytics.com', '1111111111');
+INSERT INTO events VALUES (4, '4', 'production', 7, 'ada', 1800000000.0, X'7B7D');
+INSERT INTO waiting VALUES (4, 7, 'production', 1800000000.0, 2, 3, 1800000005.0, NULL);
+INSERT INTO levels VALUES (7, 'production', 1, 2);
+INSERT INTO books VALUES ('production', 'captured', '', 1), ('production', 'waiting', '', 1);
+INSERT INTO properties VALUES (1, '{}');
+INSERT INTO states VALUES (1, 99, 1);
+INSERT INTO meta VALUES ('journal_key', X'00'), ('installation', 'ours');
+INSERT INTO journal (id, who, environment, at, method, send, reason, state, key) VALUES
+    (4, -1, 'production', 1800000000.0, 'GET', 1, 'every_call', 1, '4');
+"""
+
+
+async def test_all_that_a_file_of_version_2_holds_is_there_after_its_migration(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        migrate(database, MIGRATIONS[:2])
+        database.execute("DELETE FROM meta WHERE name IN ('journal_key', 'installation')")
+        database.executescript(VERSION_2)
+        database.execute("UPDATE journal SET who = ?", (identity_fingerprint(b"\0", "ada"),))
+
+    async with opened(sqlite_outbox(path)) as outbox:
+        assert await outbox.remembered() == {}
+        (found,) = await outbox.trace("ada", limit=9, now=NOON)
+        assert (found.place, found.due, found.unchanged, found.unchanged_at) == ("waiting", NOON + 5, 0, None)
+        lease = await outbox.claim(LANE, limit=9, max_bytes=9999, now=NOON + 5, lease=60)
+        assert [(one.event.identity, one.event.body, one.attempts) for one in lease.claims] == [("ada", b"{}", 3)]
 
 
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 PATIENCE = 10.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -116,6 +116,14 @@ class Caller:
 
     async def __aexit__(self, *_: object) -> None:
         self.leave()
+
+    def stop_reading(self) -> None:
+        """Leave what comes where it is."""
+        cast(asyncio.Transport, self.writer.transport).pause_reading()
+
+    def read_on(self) -> None:
+        """Take again what comes."""
+        cast(asyncio.Transport, self.writer.transport).resume_reading()
 
     def leave(self) -> None:
         """Be gone at once."""

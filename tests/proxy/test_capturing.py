@@ -183,6 +183,26 @@ async def test_after_a_200_the_rest_is_captured_though_the_caller_left(
     assert [facts(event)[1] for event in await bench.captured()] == ["ada"]
 
 
+async def test_after_a_200_the_rest_is_captured_though_the_caller_stopped_to_read(
+    flagsmith_raw: RawFlagsmith, start_proxy: StartProxy
+) -> None:
+    flagsmith_raw.script.append(say(FLAGS + b" " * 2**24, JSON))
+
+    start = start_proxy(
+        flagsmith_raw.url,
+        listen={"idle_timeout": "100ms"},
+        capture={"max_answer": "32MiB", "max_decoded": "32MiB", "memory": "64MiB"},
+    )
+    async with start as bench, await bench.caller() as caller:
+        caller.stop_reading()
+        caller.writer.write(identify())
+        async with asyncio.timeout(10):
+            while not bench.count("callers_stalled_total"):
+                await asyncio.sleep(0.01)
+
+        assert [facts(event)[1] for event in await bench.captured()] == ["ada"]
+
+
 async def test_the_rest_for_nobody_is_read_only_to_the_bound(
     flagsmith_raw: RawFlagsmith, start_proxy: StartProxy
 ) -> None:

@@ -4,12 +4,25 @@ import asyncio
 import resource
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.proxy.conftest import Bench, StartProxy
-from tests.proxy.raw import RawFlagsmith, ask, read_body, say
+from tests.proxy.raw import Play, RawFlagsmith, ask, read_body, say
 
 PIECE = b"x" * 65536
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def endless(kind: bytes) -> Play:
+    """An answer that goes on for as long as somebody takes it."""
+
+    async def play(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\n\r\n")
+        while True:
+            writer.write(PIECE)
+            await writer.drain()
+
+    return play
 
 
 def peak_memory() -> int:
@@ -29,7 +42,7 @@ async def test_events_are_passed_on_one_by_one_and_know_no_time_out(
         writer.write(b"7\r\ndata: 2\r\n0\r\n\r\n")
 
     flagsmith_raw.script.append(events)
-    start = start_proxy(flagsmith_raw.url, upstream={"read_timeout": "50ms"})
+    start = start_proxy(flagsmith_raw.url, listen={"idle_timeout": "50ms"}, upstream={"read_timeout": "50ms"})
     async with start as bench, await bench.caller() as caller:
         caller.writer.write(ask(b"/sse/environments/x/stream"))
         await caller.reader.readuntil(b"7\r\ndata: 1\r\n")
@@ -101,6 +114,46 @@ async def test_a_slow_reader_slows_flagsmith_and_fills_no_memory(bench: Bench, f
             read += len(await caller.reader.read(2**20))
 
     assert peak_memory() - before < 64 * 2**20
+
+
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"application/json"])
+async def test_a_caller_that_stops_to_read_holds_nothing_of_flagsmiths(
+    flagsmith_raw: RawFlagsmith, start_proxy: StartProxy, kind: bytes
+) -> None:
+    flagsmith_raw.script.append(endless(kind))
+
+    start = start_proxy(flagsmith_raw.url, listen={"idle_timeout": "100ms"})
+    async with start as bench, await bench.caller() as caller:
+        caller.stop_reading()
+        caller.writer.write(ask())
+        with capture_logs() as lines:
+            await flagsmith_raw.until(lambda: len(flagsmith_raw.requests) == 1 and flagsmith_raw.open == 0)
+
+        assert [line["event"] for line in lines] == ["caller.stalled"]
+        assert bench.count("callers_stalled_total") == 1
+        assert bench.count("in_flight") == 0
+        caller.read_on()
+        with pytest.raises(ConnectionResetError):
+            await caller.rest()
+
+
+async def test_a_caller_that_reads_slowly_has_all_its_time(
+    flagsmith_raw: RawFlagsmith, start_proxy: StartProxy
+) -> None:
+    """Silence counts, not how long the whole takes."""
+    size = 400 * len(PIECE)
+    flagsmith_raw.script.append(say(b"x" * size))
+
+    start = start_proxy(flagsmith_raw.url, listen={"idle_timeout": "300ms"})
+    async with start as bench, await bench.caller() as caller:
+        caller.writer.write(ask())
+        await caller.reader.readuntil(b"\r\n\r\n")
+        read = 0
+        while read < size:
+            await asyncio.sleep(0.05)
+            read += len(await caller.reader.read(2**20))
+
+        assert bench.count("callers_stalled_total") == 0
 
 
 async def test_an_upload_larger_than_memory_bounds_is_streamed(bench: Bench, flagsmith_raw: RawFlagsmith) -> None:

@@ -1,0 +1,127 @@
+"""Tell news from what was sent before, for environments that send on change."""
+
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+
+from relay.core.coalesce import decide, newest
+from relay.core.recent import Recent
+from relay.errors import OutboxError
+from relay.model import Environment, Exchange, Repeats, Sent, Verdict, Who
+from relay.outbox import Outbox
+
+# Exchanges whose bytes are known; about 200 bytes each, measured.
+KNOWN = 50_000
+# A larger exchange is read anew: to compare its bytes would keep the event loop from flags.
+COMPARED_BYTES = 64 * 1024
+# With more than this at once hashlib lets other threads have their turn, and to get it back takes longer than all else
+# (docs.python.org/3/library/hashlib.html: above 2,047 bytes).
+PIECE_BYTES = 2047
+# Of the repeats that are to be told this part goes at once, but no fewer than so many: few are told within a second,
+# and a crowd, whose members come again and again, within ten or so.
+TOLD_PART = 0.1
+TOLD_LEAST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What an exchange would have sent, to whom, by the rules of this environment."""
+
+    environment: Environment
+    who: Who
+    fingerprint: int
+
+
+class Coalescer:
+    """Knows what was sent last for whom, and what known bytes come to."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._key = secrets.token_bytes(32)
+        self._known: Recent[bytes, State] = Recent(KNOWN)
+        self._repeats: dict[Who, Repeats] = {}
+
+    def know(self, exchange: Exchange) -> State | None:
+        """What *exchange* comes to, without reading it; None where that is not known.
+
+        The same bytes of request and answer come to the same by the same rules. No others have the same digest.
+        """
+        if not exchange.environment.on_change or _size(exchange) > COMPARED_BYTES:
+            return None
+        known = self._known.get(self._digest(exchange))
+        return known if known and known.environment is exchange.environment else None
+
+    def learn(self, exchange: Exchange, state: State) -> None:
+        """*exchange* was read, and came to *state*."""
+        if _size(exchange) <= COMPARED_BYTES:
+            self._known.put(self._digest(exchange), state)
+
+    async def begin(self, whos: Collection[Who]) -> "Round":
+        """Begin to decide about *whos*. What the outbox cannot tell is not known, and so is sent."""
+        try:
+            return Round(await self._outbox.recall(whos))
+        except OutboxError:
+            return Round({})
+
+    def repeat(self, who: Who, times: int, at: float) -> None:
+        """Count answers that were unchanged, the last of them received *at* (seconds since 1970)."""
+        before = self._repeats.get(who)
+        self._repeats[who] = Repeats(times, at) if before is None else Repeats(before.times + times, max(before.at, at))
+
+    @property
+    def untold(self) -> int:
+        """How many identities have repeats that the outbox was not told of."""
+        return len(self._repeats)
+
+    def take_repeats(self, *, all_of_them: bool) -> dict[Who, Repeats]:
+        """The repeats to tell now, the oldest first."""
+        most = len(self._repeats) if all_of_them else max(TOLD_LEAST, int(TOLD_PART * len(self._repeats)))
+        taken = dict(islice(self._repeats.items(), most))
+        for who in taken:
+            del self._repeats[who]
+        return taken
+
+    def give_back(self, repeats: Mapping[Who, Repeats]) -> None:
+        """They could not be told."""
+        for who, repeat in repeats.items():
+            self.repeat(who, repeat.times, repeat.at)
+
+    def _digest(self, exchange: Exchange) -> bytes:
+        names = (exchange.environment.name, exchange.method, exchange.target)
+        types = (exchange.request_type, exchange.request_encoding, exchange.answer_type, exchange.answer_encoding)
+        # Written so that no two requests look alike, and followed by as many bytes as it says.
+        head = repr((*names, *types, len(exchange.request_body))).encode(errors="surrogateescape")
+        digest = blake2b(head[:PIECE_BYTES], key=self._key, digest_size=16)
+        for part in (head[PIECE_BYTES:], exchange.request_body, exchange.answer_body):
+            for start in range(0, len(part), PIECE_BYTES):
+                digest.update(part[start : start + PIECE_BYTES])
+        return digest.digest()
+
+
+class Round:
+    """The decisions of one commit: in order, each as if what was decided before it was sent."""
+
+    def __init__(self, last: dict[Who, Sent]) -> None:
+        self._last = last
+        # Who has something to be sent in this round.
+        self._sending: set[Who] = set()
+
+    def decide(self, state: State, at: float) -> Verdict:
+        """Whether the answer received *at* is news."""
+        rule = state.environment.on_change
+        return decide(state.fingerprint, at, self._last.get(state.who), rule.heartbeat if rule else 0.0)
+
+    def send(self, state: State, at: float) -> None:
+        """It is."""
+        self._last[state.who] = newest(Sent(state.fingerprint, at), self._last.get(state.who))
+        self._sending.add(state.who)
+
+    def is_sending(self, who: Who) -> bool:
+        """Whether what was decided of *who* rests on what is not stored yet."""
+        return who in self._sending
+
+
+def _size(exchange: Exchange) -> int:
+    return len(exchange.request_body) + len(exchange.answer_body)
