@@ -18,6 +18,7 @@ from relay.core.coalesce import UNCHANGED, tolerated
 from relay.core.daily import OVER_CAP
 from relay.daily_cap import DailyCap
 from relay.errors import OutboxError, OutboxFull
+from relay.forecasting import Forecasts
 from relay.metrics import Metrics
 from relay.model import Clock, Coalescing, DeadLetter, Environment, Event, Exchange, JournalEntry, Repeats, Who
 from relay.outbox import NOTHING_SENT, Outbox
@@ -62,6 +63,7 @@ class Capture:
         self._before_answer = before_answer
         self.memory = CopyMemory(limits.memory)
         self.daily_cap = DailyCap(outbox, self._clock)
+        self.forecasts = Forecasts(self._clock)
         self._small: deque[_Offer] = deque()
         self._large: deque[_Offer] = deque()
         self._done: list[_Outcome] = []
@@ -241,6 +243,7 @@ class Capture:
         """Count what is decided; the rest is decided by what becomes of *batch*."""
         exchange, prepared = outcome.offer.exchange, outcome.prepared
         environment = exchange.environment
+        self.forecasts.see(environment.name, prepared)
         for reason, times in prepared.altered.items():
             self._metrics.altered.labels(environment.name, reason).inc(times)
         if outcome.rests:

@@ -20,7 +20,14 @@ LAYERS: list[list[set[str]]] = [
     [{"relay.metrics"}, {"relay.log"}],
     [{"relay.outbox"}, {"relay.heap"}, {"relay.upstream"}, {"relay.supervise"}],
     [
-        {"relay.capture", "relay.coalescing", "relay.daily_cap", "relay.reading", "relay.recording"},
+        {
+            "relay.capture",
+            "relay.coalescing",
+            "relay.daily_cap",
+            "relay.forecasting",
+            "relay.reading",
+            "relay.recording",
+        },
         {"relay.sender"},
     ],
     [{"relay.proxy", "relay.front", "relay.reply", "relay.tee"}, {"relay.admin"}, {"relay.watch", "relay.last_good"}],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from relay.admin.ledger import Ledger
 from relay.capture import Capture
 from relay.core.history import History
-from relay.core.status import CapStatus, HourStatus
+from relay.core.status import CapStatus, ForecastStatus, HourStatus
 from relay.errors import OutboxError
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Lane, Level, Usage
@@ -15,6 +15,8 @@ from relay.outbox import Outbox
 from relay.sender import LaneState
 
 EVERY_SECONDS = 1.0
+# Forecasts that are told within half a millisecond.
+FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Reading:
     hours: Mapping[str, HourStatus] = field(default_factory=dict)
     # How near environments are to their daily caps.
     caps: Mapping[str, CapStatus] = field(default_factory=dict)
+    # What a day brings, by environment of the YAML.
+    forecasts: Mapping[str, ForecastStatus] = field(default_factory=dict)
     # Why the outbox could not be read; the figures from it are older then.
     problem: str = ""
 
@@ -94,6 +98,7 @@ class Figures:
             environments=self.environments,
             lanes={state.lane: state for state in self._lanes()},
             caps=self._capture.daily_cap.status(),
+            forecasts=await self._forecasts(),
         )
         self.reading = await asyncio.to_thread(self._worked_up, found)
 
@@ -110,6 +115,16 @@ class Figures:
             differences=await asyncio.to_thread(self._ledger.compare, installation, books, captured, in_hand),
             in_hand=in_hand,
         )
+
+    async def _forecasts(self) -> dict[str, ForecastStatus]:
+        """Those of the environments; the event loop has its turn after each few."""
+        found: dict[str, ForecastStatus] = {}
+        for number, name in enumerate(self.environments, start=1):
+            if forecast := self._capture.forecasts.tell(name):
+                found[name] = forecast
+            if number % FEW == 0:
+                await asyncio.sleep(0)
+        return found
 
     # In a thread: with a thousand environments it takes a while.
 

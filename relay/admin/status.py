@@ -62,6 +62,7 @@ def _environment(name: str, book: Book, reading: Reading, now: float) -> Environ
         history=reading.hours.get(name, HourStatus()),
         lane=_lane(state, book.waiting, now) if state else None,
         daily_cap=reading.caps.get(name),
+        forecast=reading.forecasts.get(name),
     )
 
 
