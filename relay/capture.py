@@ -15,7 +15,10 @@ import structlog
 
 from relay.coalescing import Coalescer, Round, State
 from relay.core.coalesce import UNCHANGED, tolerated
+from relay.core.daily import OVER_CAP
+from relay.daily_cap import DailyCap
 from relay.errors import OutboxError, OutboxFull
+from relay.forecasting import Forecasts
 from relay.metrics import Metrics
 from relay.model import Clock, Coalescing, DeadLetter, Environment, Event, Exchange, JournalEntry, Repeats, Who
 from relay.outbox import NOTHING_SENT, Outbox
@@ -59,6 +62,8 @@ class Capture:
         self._coalescer = Coalescer(outbox)
         self._before_answer = before_answer
         self.memory = CopyMemory(limits.memory)
+        self.daily_cap = DailyCap(outbox, self._clock)
+        self.forecasts = Forecasts(self._clock)
         self._small: deque[_Offer] = deque()
         self._large: deque[_Offer] = deque()
         self._done: list[_Outcome] = []
@@ -134,6 +139,7 @@ class Capture:
 
     async def _commit_for_ever(self) -> None:
         while True:
+            await self.daily_cap.begin()
             await self._wait_for_work()
             if not self._before_answer:
                 await asyncio.sleep(GATHER_SECONDS)
@@ -186,7 +192,7 @@ class Capture:
         try:
             for outcome in outcomes:
                 state = outcome.prepared.state
-                self._add(await self._coalesced(outcome, state, round_) if state else outcome, batch)
+                self._add(await self._coalesced(outcome, state, round_) if state else self._capped(outcome), batch)
                 await self._breathe()
             for environment, times in batch.unchanged.items():
                 self._note(environment, "skipped", UNCHANGED.reason, times)
@@ -195,6 +201,7 @@ class Capture:
         finally:
             for outcome in outcomes:
                 self._let_go(outcome.offer)
+        self.daily_cap.say()
         if not self.in_hand.total():
             self._idle.set()
 
@@ -209,9 +216,17 @@ class Capture:
             return _Outcome(offer, Prepared(skipped=verdict.reason, state=state), rests=round_.is_sending(state.who))
         if not prepared.entry:
             prepared = await self._read_after_all(offer.exchange)
-        if prepared.state:
-            round_.send(prepared.state, at)
-        return _Outcome(offer, prepared.sent_for(verdict))
+        outcome = self._capped(_Outcome(offer, prepared.sent_for(verdict)))
+        if outcome.prepared.state:
+            round_.send(outcome.prepared.state, at)
+        return outcome
+
+    def _capped(self, outcome: "_Outcome") -> "_Outcome":
+        """*outcome*, skipped where it is an event that its environment's daily cap stops."""
+        entry = outcome.prepared.entry
+        if not isinstance(entry, Event) or self.daily_cap.admit(entry):
+            return outcome
+        return _Outcome(outcome.offer, outcome.prepared.skipped_for(OVER_CAP))
 
     async def _read_after_all(self, exchange: Exchange) -> Prepared:
         """What known bytes come to. It is waited for, as what comes after has to be compared with it."""
@@ -228,6 +243,7 @@ class Capture:
         """Count what is decided; the rest is decided by what becomes of *batch*."""
         exchange, prepared = outcome.offer.exchange, outcome.prepared
         environment = exchange.environment
+        self.forecasts.see(environment.name, prepared)
         for reason, times in prepared.altered.items():
             self._metrics.altered.labels(environment.name, reason).inc(times)
         if outcome.rests:
@@ -299,6 +315,7 @@ class Capture:
     def _refuse(self, batch: "_Batch", failure: Exception) -> None:
         """Count all that is not stored, and what was thought unchanged only for it."""
         reason = "outbox_full" if isinstance(failure, OutboxFull) else "outbox_error"
+        self.daily_cap.take_back(batch.events)
         environments = Counter(event.environment for event in batch.entries())
         environments.update(outcome.offer.exchange.environment.name for outcome in batch.resting)
         for environment, times in environments.items():

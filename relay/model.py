@@ -103,6 +103,26 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class Cap:
+    """How many events a UTC day may bring."""
+
+    events: int
+    # Whether the rest of the day is skipped; else it is only told.
+    stops: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What an environment's rules say of how many events are sent."""
+
+    send: Literal["every_call", "on_change"]
+    # Seconds after which on_change sends an unchanged state again; 0: never.
+    heartbeat: float
+    # The part of Heap's limits that may be used.
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """One identity call and its 200 answer, as bytes; nothing is decoded yet."""
 

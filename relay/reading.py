@@ -36,12 +36,19 @@ class Prepared:
     refused: str = ""
     # Of an event that is sent only if it is news; alone it stands for one that was not read.
     state: State | None = None
+    # Of what the event tells, or in shadow would tell.
+    fingerprint: int | None = None
     # How often something was altered to be acceptable, by reason.
     altered: Mapping[str, int] = field(default_factory=dict)
 
     def sent_for(self, verdict: Verdict) -> "Prepared":
         """It, once that is the reason to send it."""
         return replace(self, journal=self.journal and replace(self.journal, verdict=verdict))
+
+    def skipped_for(self, verdict: Verdict) -> "Prepared":
+        """It without its event, once that is the reason to skip it."""
+        journal = self.journal and replace(self.journal, verdict=verdict, key="")
+        return replace(self, entry=None, journal=journal, skipped=verdict.reason, state=None)
 
 
 class Reader:
@@ -78,11 +85,13 @@ class Reader:
             return Prepared(skipped=found.reason)
         at = exchange.received_at
         decision = decide(found, exchange.environment, key=self._new_key(at), captured_at=at)
+        told = _fingerprint(exchange, decision)
         return Prepared(
             entry=decision.entry,
             journal=_journal_entry(exchange, found, decision),
             skipped="" if decision.entry else decision.verdict.reason,
-            state=_state(exchange, decision),
+            state=_state(exchange, decision, told),
+            fingerprint=told,
             altered=decision.translation.altered if decision.translation else {},
         )
 
@@ -97,11 +106,17 @@ def is_large(exchange: Exchange) -> bool:
     return len(exchange.answer_body) * weight + len(exchange.request_body) > LARGE_PLAIN
 
 
-def _state(exchange: Exchange, decision: Decision) -> State | None:
-    environment, event = exchange.environment, decision.entry
-    if not environment.on_change or not isinstance(event, Event) or decision.translation is None:
+def _fingerprint(exchange: Exchange, decision: Decision) -> int | None:
+    environment, translation = exchange.environment, decision.translation
+    if translation is None or not isinstance(translation.entry, Event):
         return None
-    told = fingerprint(environment.lane, environment.event, decision.translation.properties)
+    return fingerprint(environment.lane, environment.event, translation.properties)
+
+
+def _state(exchange: Exchange, decision: Decision, told: int | None) -> State | None:
+    environment, event = exchange.environment, decision.entry
+    if not environment.on_change or not isinstance(event, Event) or told is None:
+        return None
     return State(environment, (environment.name, event.identity), told)
 
 

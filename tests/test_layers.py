@@ -19,7 +19,17 @@ LAYERS: list[list[set[str]]] = [
     [{"relay.core"}],
     [{"relay.metrics"}, {"relay.log"}],
     [{"relay.outbox"}, {"relay.heap"}, {"relay.upstream"}, {"relay.supervise"}],
-    [{"relay.capture", "relay.coalescing", "relay.reading", "relay.recording"}, {"relay.sender"}],
+    [
+        {
+            "relay.capture",
+            "relay.coalescing",
+            "relay.daily_cap",
+            "relay.forecasting",
+            "relay.reading",
+            "relay.recording",
+        },
+        {"relay.sender"},
+    ],
     [{"relay.proxy", "relay.front", "relay.reply", "relay.tee"}, {"relay.admin"}, {"relay.watch", "relay.last_good"}],
     [{"relay.app"}],
     [{"relay.sandbox"}],

@@ -48,7 +48,7 @@ async def scraped(relay: Relay, http: aiohttp.ClientSession) -> list[Metric]:
 
 @pytest.fixture
 async def families(start_relay: StartRelay, http: aiohttp.ClientSession) -> list[Metric]:
-    async with start_relay() as relay:
+    async with start_relay(defaults={"daily_cap": {"events": 1000}}) as relay:
         return await scraped(relay, http)
 
 
@@ -155,5 +155,5 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
     assert sources == {"${datasource}"}
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     assert [panel["title"] for panel in dashboard["panels"] if panel["type"] == "row"] == [
-        *("Flags", "Capture", "Delivery", "Outbox", "Process")
+        *("Flags", "Capture", "Delivery", "Outbox", "Process", "Cost")
     ]

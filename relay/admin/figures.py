@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from relay.admin.ledger import Ledger
 from relay.capture import Capture
 from relay.core.history import History
-from relay.core.status import HourStatus
+from relay.core.status import CapStatus, ForecastStatus, HourStatus
 from relay.errors import OutboxError
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Lane, Level, Usage
@@ -15,6 +15,8 @@ from relay.outbox import Outbox
 from relay.sender import LaneState
 
 EVERY_SECONDS = 1.0
+# Forecasts that are told within half a millisecond.
+FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,10 @@ class Reading:
     in_hand: Mapping[str, int] = field(default_factory=dict)
     lanes: Mapping[Lane, LaneState] = field(default_factory=dict)
     hours: Mapping[str, HourStatus] = field(default_factory=dict)
+    # How near environments are to their daily caps.
+    caps: Mapping[str, CapStatus] = field(default_factory=dict)
+    # What a day brings, by environment of the YAML.
+    forecasts: Mapping[str, ForecastStatus] = field(default_factory=dict)
     # Why the outbox could not be read; the figures from it are older then.
     problem: str = ""
 
@@ -87,7 +93,13 @@ class Figures:
             found = await self._read()
         except OutboxError as failure:
             found = replace(self.reading, problem=str(failure))
-        found = replace(found, environments=self.environments, lanes={state.lane: state for state in self._lanes()})
+        found = replace(
+            found,
+            environments=self.environments,
+            lanes={state.lane: state for state in self._lanes()},
+            caps=self._capture.daily_cap.status(),
+            forecasts=await self._forecasts(),
+        )
         self.reading = await asyncio.to_thread(self._worked_up, found)
 
     async def _read(self) -> Reading:
@@ -103,6 +115,16 @@ class Figures:
             differences=await asyncio.to_thread(self._ledger.compare, installation, books, captured, in_hand),
             in_hand=in_hand,
         )
+
+    async def _forecasts(self) -> dict[str, ForecastStatus]:
+        """Those of the environments; the event loop has its turn after each few."""
+        found: dict[str, ForecastStatus] = {}
+        for number, name in enumerate(self.environments, start=1):
+            if forecast := self._capture.forecasts.tell(name):
+                found[name] = forecast
+            if number % FEW == 0:
+                await asyncio.sleep(0)
+        return found
 
     # In a thread: with a thousand environments it takes a while.
 

@@ -6,6 +6,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from relay.admin.figures import Figures, Reading
+from relay.core.status import ForecastStatus
 from relay.model import Clock
 from relay.sender import LaneState
 
@@ -30,6 +31,9 @@ class Gauges(Collector):
         yield from _outbox(reading)
         yield from _events(reading, self._clock.wall())
         yield from _lanes(states)
+        ratios = {name: cap.today / cap.events for name, cap in reading.caps.items()}
+        yield _gauge("relay_daily_cap_ratio", "Events of this UTC day by the daily cap.", ratios)
+        yield from _forecasts(reading.forecasts)
 
 
 def _outbox(reading: Reading) -> Iterable[Metric]:
@@ -63,6 +67,18 @@ def _lanes(states: Mapping[str, LaneState]) -> Iterable[Metric]:
         for standing in STANDINGS:
             family.add_metric([name, standing], float(state.standing == standing))
     yield family
+
+
+def _forecasts(forecasts: Mapping[str, ForecastStatus]) -> Iterable[Metric]:
+    events = GaugeMetricFamily(
+        "relay_forecast_events_per_day", "Events a day at the present pace.", labels=["environment", "mode"]
+    )
+    for name, forecast in forecasts.items():
+        events.add_metric([name, "every_call"], forecast.every_call.a_day)
+        events.add_metric([name, "on_change"], forecast.on_change.a_day)
+    yield events
+    busiest = {name: forecast.in_force.of_limit for name, forecast in forecasts.items()}
+    yield _gauge("relay_busiest_minute_ratio", "Part of Heap's limit for an app that the busiest minute used.", busiest)
 
 
 def _gauge(name: str, text: str, values: Mapping[str, float]) -> Metric:

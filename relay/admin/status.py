@@ -61,6 +61,8 @@ def _environment(name: str, book: Book, reading: Reading, now: float) -> Environ
         oldest=reading.oldest.get(name),
         history=reading.hours.get(name, HourStatus()),
         lane=_lane(state, book.waiting, now) if state else None,
+        daily_cap=reading.caps.get(name),
+        forecast=reading.forecasts.get(name),
     )
 
 

@@ -9,7 +9,7 @@ from relay.config.addresses import FileName, Host, HttpUrl, Network, OutboxUrl, 
 from relay.config.rules import EnvironmentConfig
 from relay.config.section import Section
 from relay.config.values import Boolean, Count, CountOrNone, Duration, Part, Period, PeriodOrOff, Port, Size
-from relay.model import Environment, Lane
+from relay.model import Cap, Environment, Lane, Pace
 
 # Sections that say how a process is built. All others can change while it runs.
 NEED_RESTART = ("listen", "admin", "upstream", "capture", "outbox")
@@ -152,6 +152,14 @@ class Config(Section):
     def apps(self) -> dict[str, Lane]:
         """Environment's name → its Heap app."""
         return {each.name: each.heap.lane() for each in self.environments}
+
+    def caps(self) -> dict[str, Cap]:
+        """Environment's name → its daily cap, where it has one."""
+        return {each.name: cap for each in self.environments if (cap := each.daily_cap.cap())}
+
+    def paces(self) -> dict[str, Pace]:
+        """Environment's name → how it sends."""
+        return {each.name: Pace(each.send, each.heartbeat, each.heap.share) for each in self.environments}
 
     def needs_restart(self, new: "Config") -> tuple[str, ...]:
         """The settings of *new* that a relay which was started on this one cannot change to while it runs."""

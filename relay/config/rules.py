@@ -20,7 +20,7 @@ from relay.config.values import (
     read_decimal,
     reads,
 )
-from relay.model import Environment, Lane, Latest, OnChange
+from relay.model import Cap, Environment, Lane, Latest, OnChange
 
 # developers.heap.io/reference/track-1; the EU's is not a name below heapanalytics.com.
 HEAP_URLS = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
@@ -132,7 +132,10 @@ class DailyCapConfig(Section):
     """How many events a UTC day may bring."""
 
     events: Count | None = Field(None, description="Events a day; null: no cap.")
-    then: Literal["alert", "stop"] = Field("alert", description="alert: say so and go on. stop: drop the rest.")
+    then: Literal["alert", "stop"] = Field("alert", description="alert: say so and go on. stop: skip the rest.")
+
+    def cap(self) -> Cap | None:
+        return None if self.events is None else Cap(self.events, stops=self.then == "stop")
 
 
 class Rules(Section):

@@ -12,7 +12,6 @@ from relay.config.values import refuse
 # must either work or be refused, never ignored.
 NOT_YET: dict[str, frozenset[str]] = {
     "OutboxConfig": frozenset({"spool"}),
-    "Rules": frozenset({"daily_cap"}),
 }
 
 

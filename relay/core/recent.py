@@ -17,6 +17,8 @@ class Recent(Generic[K, V]):
         self._half = most // 2
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
+        # Whether something went that nobody had asked for.
+        self.overflowed = False
 
     def get(self, key: K) -> V | None:
         """What *key* stands for, which counts as a use of it; None where it is not here."""
@@ -28,6 +30,7 @@ class Recent(Generic[K, V]):
     def put(self, key: K, value: V) -> None:
         """Let *key* stand for *value*."""
         if len(self._young) >= self._half and key not in self._young:
+            self.overflowed |= bool(self._old)
             self._young, self._old = {}, self._young
         self._young[key] = value
         self._old.pop(key, None)

@@ -2,7 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 
-from relay.core.status import EnvironmentStatus, OrphanStatus, Status, clock, count, moment, span
+from relay.core.status import (
+    CapStatus,
+    EnvironmentStatus,
+    ForecastStatus,
+    OrphanStatus,
+    Status,
+    clock,
+    count,
+    moment,
+    span,
+)
 from relay.model import ConfigState
 
 MIB = 2.0**20
@@ -78,6 +88,10 @@ def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
     hour = environment.history
     if hour.captured:
         yield _fact("  hour", f"{sum(hour.captured):,} captured, {sum(hour.delivered):,} delivered")
+    if environment.forecast is not None:
+        yield from _forecast(environment.forecast)
+    if environment.daily_cap is not None:
+        yield _fact("  cap", _cap(environment.daily_cap))
     if environment.oldest is not None:
         yield _fact("  oldest", f"waits for {span(now - environment.oldest)}")
     yield _fact("  books", _books(environment))
@@ -91,6 +105,20 @@ def _answer(environment: EnvironmentStatus, now: float) -> str:
         return ""
     place = f" about {lane.at}" if lane.at else ""
     return f", last answer: {lane.kind} {lane.status or ''}".rstrip() + f"{place} at {clock(lane.answered_at, now)}"
+
+
+def _forecast(forecast: ForecastStatus) -> Iterator[str]:
+    most = "at most " if forecast.at_most else ""
+    ways = f"{forecast.every_call.a_day:,} by every_call, {most}{forecast.on_change.a_day:,} by on_change"
+    yield _fact("  a day", f"{ways}, after {span(forecast.observed)} of traffic")
+    busiest = forecast.in_force
+    minute = f"{count(busiest.busiest_minute, 'event')} in the busiest minute"
+    yield _fact("  peak", f"{minute}, {busiest.of_limit:.1%} of Heap's limit, {busiest.of_share:.1%} of its share")
+
+
+def _cap(daily: CapStatus) -> str:
+    then = "then the rest of the day is skipped" if daily.then == "stop" else "then nothing but a warning"
+    return f"{daily.today:,} of {daily.events:,} events today ({daily.today / daily.events:.0%}), {then}"
 
 
 def _books(environment: EnvironmentStatus) -> str:

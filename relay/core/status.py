@@ -48,6 +48,50 @@ class HourStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CapStatus:
+    """How near an environment is to its daily cap."""
+
+    # The cap, and what follows once it is reached.
+    events: int
+    then: Literal["alert", "stop"]
+    # Events that this UTC day has.
+    today: int
+
+
+@dataclass(frozen=True, slots=True)
+class WayStatus:
+    """What one way to send makes of the answers that came."""
+
+    # Events, extrapolated; a month is thirty days.
+    a_day: int
+    a_month: int
+    # Events of the minute that had most, and the part of Heap's limit for an app, and of the environment's share of it.
+    busiest_minute: int
+    of_limit: float
+    of_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastStatus:
+    """What a day brings at the pace of the last one, or of what there was of it."""
+
+    # The way in force.
+    send: Literal["every_call", "on_change"]
+    # Seconds since the relay was started, at most 25 hours: it knows of nothing before.
+    observed: float
+    # Whether on_change may turn out less: it was tried out for less than a day, or on more identities than are kept.
+    at_most: bool
+    every_call: WayStatus
+    on_change: WayStatus
+    # Answers a day by their verdicts.
+    verdicts: Mapping[str, int]
+
+    @property
+    def in_force(self) -> WayStatus:
+        return self.on_change if self.send == "on_change" else self.every_call
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentStatus:
     """The books of one environment, and how its events get on. They balance:
 
@@ -72,6 +116,10 @@ class EnvironmentStatus:
     history: HourStatus = HourStatus()
     # None where no relay runs.
     lane: LaneStatus | None = None
+    # None where it has none.
+    daily_cap: CapStatus | None = None
+    # None where no relay runs.
+    forecast: ForecastStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,8 @@ class Outbox(Protocol):
 
         Adds to the books: captured by the sum of the three, and each of the tally's counts. An event whose key
         is stored already (waiting or dead) is left as it is and not counted again. New events are due since they
-        were captured. Raises OutboxFull where events do not fit (a tally alone always does).
+        were captured, and count towards that UTC day. Raises OutboxFull where events do not fit (a tally alone always
+        does).
 
         *journal* is noted as far as the storage keeps one: the oldest entries go. An entry with a key is noted
         together with its event or dead letter of the same call, and not where that key was stored already.
@@ -115,7 +116,8 @@ class Outbox(Protocol):
         """Dead-letter as "expired" what waits since before *expired_before* and is not leased.
 
         Drop dead letters made before *forget_before* ("dead_letter_expired"). Works in slices, each of them all
-        or nothing, so that others get their turn. Returns how many expired, by environment.
+        or nothing, so that others get their turn. Returns how many expired, by environment. Forgets the counts of
+        days before *now*'s, but for the last few.
         """
 
     # What an operator asks for. Each works in slices, all or nothing each, so that others get their turn; what stops it
@@ -161,6 +163,12 @@ class Outbox(Protocol):
 
     async def books(self) -> dict[str, Book]:
         """The totals by environment name."""
+
+    async def days(self) -> dict[str, dict[str, int]]:
+        """How many events each environment has put, by the UTC day ("2026-11-24") of their capture; the last few days.
+
+        Whatever becomes of them later, they count. Dead letters made at capture do not.
+        """
 
     async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
         """What the journal knows of *identity*, newest first; reads all of it where there is less than *limit*."""

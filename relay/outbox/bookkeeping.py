@@ -1,9 +1,11 @@
 """What every storage counts alike: the books, how much a claim takes, and what the journal knows things by."""
 
 import hmac
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from relay.core.daily import day_of
 from relay.model import Book, Fate
 from relay.outbox import AHEAD_SECONDS
 
@@ -41,6 +43,15 @@ def _book(name: str, counts: dict[Total, int]) -> Book:
         refused=by_reason("refused"),
         dropped=by_reason("dropped"),
     )
+
+
+# A total of the books that none of them shows: events by the UTC day of their capture, with the day in reason's place.
+DAY = "day"
+
+
+def by_day(events: Iterable[tuple[str, float]]) -> Counter[Total]:
+    """How many there are on each day, of events with their environment and the moment of their capture."""
+    return Counter((environment, DAY, day_of(at)) for environment, at in events)
 
 
 def take(entries: Iterable[T], size_of: Callable[[T], int], *, limit: int, max_bytes: int) -> list[T]:

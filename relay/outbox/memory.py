@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
+from relay.core.daily import day_of
 from relay.core.translate import OBSTACLES
 from relay.errors import OutboxFull
 from relay.model import (
@@ -32,7 +33,7 @@ from relay.model import (
 )
 from relay.outbox import AHEAD_SECONDS, NOTHING_SENT, Tally
 from relay.outbox.arrivals import Arrivals
-from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, compile_books, fate, slices, take
+from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, by_day, compile_books, fate, slices, take
 from relay.outbox.memory_journal import MemoryJournal, Noted
 from relay.outbox.memory_sent import ENTRY_BYTES, MemorySent
 from relay.outbox.memory_tables import Dead, Tables, Waiting, size_of
@@ -102,6 +103,7 @@ class MemoryOutbox:
             if number := self._tables.store(event):
                 at, may_go = event.captured_at, event.environment in replaceable
                 self._tables.start_waiting(Waiting(number, event, since=at, due=at, replaceable=may_go))
+                self._tables.totals.update(by_day([(event.environment, at)]))
                 numbers[event.key] = number
         return numbers
 
@@ -223,6 +225,7 @@ class MemoryOutbox:
             for number in forgotten:
                 self._tables.drop_dead_letter(number, "dead_letter_expired")
             await asyncio.sleep(0)
+        self._tables.forget_days(day_of(now))
         return total
 
     # Operating.
@@ -322,6 +325,10 @@ class MemoryOutbox:
     async def books(self) -> dict[str, Book]:
         """Read the totals."""
         return compile_books(self._tables.totals.items())
+
+    async def days(self) -> dict[str, dict[str, int]]:
+        """Read the counts."""
+        return self._tables.days()
 
     async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
         """Read what is noted, and look where its events are."""

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from relay.core.daily import DAYS_KEPT
 from relay.model import Cause, DeadLetter, Event, Lane, Level
-from relay.outbox.bookkeeping import Total, is_leased
+from relay.outbox.bookkeeping import DAY, Total, is_leased
 from relay.outbox.memory_sent import MemorySent
 from relay.outbox.order import Order
 
@@ -82,6 +83,21 @@ class Tables:
     def post(self, environment: str, book: str, count: int, reason: str = "") -> None:
         """Add to one of the totals."""
         self.totals[environment, book, reason] += count
+
+    def days(self) -> dict[str, dict[str, int]]:
+        """Events by environment and UTC day."""
+        found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for (environment, book, day), events in self.totals.items():
+            if book == DAY:
+                found[environment][day] = events
+        return dict(found)
+
+    def forget_days(self, before: str) -> None:
+        """Forget the days before the one named, but for each environment's last few."""
+        for environment, days in self.days().items():
+            for day in sorted(days)[:-DAYS_KEPT]:
+                if day < before:
+                    del self.totals[environment, DAY, day]
 
     # Events.
 

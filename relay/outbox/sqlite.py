@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from relay.core.daily import day_of
 from relay.model import (
     Book,
     Coalescing,
@@ -165,6 +166,7 @@ class SqliteOutbox:
             pass
         while await self._writer.run(sent.clear, Transaction.DURABLE):
             pass
+        await self._writer.run(partial(tables.forget_days, before=day_of(now)), Transaction.LIGHT)
         return total
 
     async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:
@@ -238,6 +240,10 @@ class SqliteOutbox:
     async def books(self) -> dict[str, Book]:
         """Read the totals."""
         return await self._reader.run(tables.books, Transaction.READ)
+
+    async def days(self) -> dict[str, dict[str, int]]:
+        """Read the counts."""
+        return await self._reader.run(tables.days, Transaction.READ)
 
     async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
         """Look the journal through from its end."""

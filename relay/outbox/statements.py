@@ -23,7 +23,7 @@ from relay.model import (
     Who,
 )
 from relay.outbox import AHEAD_SECONDS, Tally
-from relay.outbox.bookkeeping import SLICE, Total, take
+from relay.outbox.bookkeeping import SLICE, Total, by_day, take
 from relay.outbox.journal import note_answers, note_repeats, trim_journal, write_journal
 from relay.outbox.latest import lanes_behind, mark, supersede
 from relay.outbox.sent import Edition, edition, end, remember, touch, trim, unsay
@@ -160,9 +160,11 @@ def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:
         " SELECT id, lane, environment, captured_at, length(body), captured_at FROM events WHERE id >= ?",
         (first,),
     )
-    rows = database.execute("SELECT environment, lane, size, attempts FROM waiting WHERE id >= ?", (first,))
-    put = count_waiting(database, (Waiting(*row) for row in rows), 1)
+    rows = database.execute("SELECT since, environment, lane, size, attempts FROM waiting WHERE id >= ?", (first,))
+    new = [(since, Waiting(*row)) for since, *row in rows]
+    put = count_waiting(database, (waiting for _, waiting in new), 1)
     post(database, {(environment, "captured", ""): count for environment, count in put.items()})
+    post(database, by_day((waiting.environment, captured_at) for captured_at, waiting in new))
 
 
 def _put_dead_letters(database: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:

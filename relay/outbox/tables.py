@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from relay.core.daily import DAYS_KEPT
 from relay.model import Book, Cause, Event, Lane, Level
-from relay.outbox.bookkeeping import Total, compile_books
+from relay.outbox.bookkeeping import DAY, Total, compile_books
 from relay.outbox.sent import unsay
 
 
@@ -69,8 +70,27 @@ def post(database: sqlite3.Connection, changes: Mapping[Total, int]) -> None:
 
 def books(database: sqlite3.Connection) -> dict[str, Book]:
     """The totals by environment name."""
-    rows = database.execute("SELECT environment, book, reason, count FROM books")
+    rows = database.execute("SELECT environment, book, reason, count FROM books WHERE book <> ?", (DAY,))
     return compile_books(((environment, book, reason), count) for environment, book, reason, count in rows)
+
+
+def days(database: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """Events by environment and UTC day."""
+    found: dict[str, dict[str, int]] = {}
+    for environment, day, events in database.execute(
+        "SELECT environment, reason, count FROM books WHERE book = ?", (DAY,)
+    ):
+        found.setdefault(environment, {})[day] = events
+    return found
+
+
+def forget_days(database: sqlite3.Connection, before: str) -> None:
+    """Forget the days before the one named, but for each environment's last few."""
+    database.execute(
+        "DELETE FROM books WHERE book = :day AND reason < :before AND :kept <= (SELECT count(*) FROM books AS later"
+        " WHERE later.environment = books.environment AND later.book = :day AND later.reason > books.reason)",
+        {"day": DAY, "before": before, "kept": DAYS_KEPT},
+    )
 
 
 # Lanes.

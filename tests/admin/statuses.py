@@ -4,7 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 from relay.core.settle import Kind
-from relay.core.status import EnvironmentStatus, HourStatus, LaneStatus, OutboxStatus, Status, sentence, totals
+from relay.core.status import (
+    EnvironmentStatus,
+    ForecastStatus,
+    HourStatus,
+    LaneStatus,
+    OutboxStatus,
+    Status,
+    WayStatus,
+    sentence,
+    totals,
+)
 from relay.model import ConfigState
 
 # 2026-11-24 14:05 UTC
@@ -14,6 +24,15 @@ PAUSED = replace(
     OPEN, standing="paused", since=NOW - 180, until=NOW + 40, status=503, kind=Kind.BUSY, failures=4, used=0.0
 )
 HELD = replace(PAUSED, standing="held", status=404, kind=Kind.DENIED, failures=0)
+
+FORECAST = ForecastStatus(
+    send="every_call",
+    observed=3 * 3600.0,
+    at_most=True,
+    every_call=WayStatus(1_200_000, 36_000_000, 3000, 0.2, 0.25),
+    on_change=WayStatus(60_000, 1_800_000, 300, 0.02, 0.025),
+    verdicts={"every_call": 1_200_000, "filtered": 30_000},
+)
 
 
 def environment(name: str, lane: LaneStatus | None = OPEN, waiting: int = 0, **changes: Any) -> EnvironmentStatus:

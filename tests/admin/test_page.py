@@ -14,12 +14,12 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 from relay import config
 from relay.app import running
 from relay.core.report import report
-from relay.core.status import EnvironmentStatus, OrphanStatus
+from relay.core.status import CapStatus, EnvironmentStatus, OrphanStatus
 from relay.model import ConfigState
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.admin.browser import Complaints, chromium, served
-from tests.admin.statuses import HELD, NOW, OPEN, PAUSED, environment, status
+from tests.admin.statuses import FORECAST, HELD, NOW, OPEN, PAUSED, environment, status
 from tests.conftest import CLIENT_KEY, settings, write
 from tests.lacking import lacking
 from tests.test_app import identify
@@ -35,6 +35,7 @@ MANY = [
 TROUBLED = status(
     environment("production", PAUSED, 12304),
     environment("staging", HELD, 2, dead_letters={"refused_by_heap": 3}, difference=1),
+    environment("costly", daily_cap=CapStatus(10_000, "stop", 10_000), forecast=FORECAST),
     environment("renamed", None, 7),
     ready=False,
     orphans=[OrphanStatus("https://c.eu.heap-api.com", 321, NOW - 7200, ["old"])],
@@ -81,14 +82,50 @@ async def test_what_needs_somebody_is_said_in_words_and_comes_first(browser: Bro
     async with served(lambda: TROUBLED) as url:
         page, _ = await opened(browser, url)
 
-        assert await page.locator(".name").all_text_contents() == ["staging", "production", "renamed"]
+        assert await page.locator(".name").all_text_contents() == ["staging", "production", "renamed", "costly"]
         text = await page.locator("main").inner_text()
         assert "Heap answers 503 since 14:02 UTC, 12,304 events waiting, next try in 40 s" in text
         assert "held: Heap refuses the app (404) since 14:02 UTC" in text
         assert "321 events of old wait for an app at https://c.eu.heap-api.com" in text
         assert "config.yaml:12: heap.region: write us or eu" in text
         assert "off by 1" in text
+        assert "costly: 10,000 of 10,000 events of its daily cap: the rest of the day is skipped." in text
         await expect(page.locator("#ready")).to_have_text("not ready")
+
+
+async def test_what_each_way_to_send_would_bring_is_told_where_somebody_looks(browser: BrowserContext) -> None:
+    async with served(lambda: TROUBLED) as url:
+        page, complaints = await opened(browser, url)
+        row = page.locator("#environments > li", has_text="costly")
+
+        await row.locator("summary").click()
+
+        section = row.locator("section", has_text="Forecast, after 3 h of traffic")
+        assert [(await line.inner_text()).split("\t") for line in await section.locator("tr").all()] == [
+            ["", "every_call, in force", "on_change"],
+            ["a day", "1.2M", "≤ 60K"],
+            ["a month", "36M", "≤ 1.8M"],
+            ["busiest minute", "3K", "≤ 300"],
+            ["of Heap's limit", "20 %", "≤ 2 %"],
+            ["of its share", "25 %", "≤ 2.5 %"],
+        ]
+        assert "10,000 of 10,000" in await section.locator("dl").inner_text()
+        assert complaints == []
+
+
+async def test_what_somebody_reads_stays_while_only_time_goes_on(browser: BrowserContext) -> None:
+    told = status(environment("production", forecast=FORECAST))
+    async with served(lambda: told) as url:
+        page, complaints = await opened(browser, url)
+        section = page.locator("section", has_text="Forecast")
+        await section.evaluate("part => part.dataset.read = 'here'")
+
+        later = environment("production", forecast=replace(FORECAST, observed=FORECAST.observed + 2))
+        told = status(later, now=NOW + 2)
+
+        await expect(page.locator("#asof")).to_have_text("as of 14:05:02 UTC")
+        await expect(section).to_have_attribute("data-read", "here")
+        assert complaints == []
 
 
 async def test_many_environments_can_be_searched(browser: BrowserContext) -> None:

@@ -76,9 +76,13 @@ async def test_the_json_has_the_documented_shape(
     [environment] = told["environments"]
     assert list(environment) == [
         *("name", "captured", "delivered", "superseded", "waiting", "in_hand", "difference"),
-        *("skipped", "refused", "dropped", "dead_letters", "oldest", "history", "lane"),
+        *("skipped", "refused", "dropped", "dead_letters", "oldest", "history", "lane", "daily_cap", "forecast"),
     ]
     assert [len(minutes) for minutes in environment["history"].values()] == [60, 60]
+    assert list(environment["forecast"]) == ["send", "observed", "at_most", "every_call", "on_change", "verdicts"]
+    assert list(environment["forecast"]["on_change"]) == [
+        *("a_day", "a_month", "busiest_minute", "of_limit", "of_share"),
+    ]
     assert list(environment["lane"]) == [
         *("heap", "standing", "sentence", "since", "until", "status", "kind", "at", "answered_at", "used", "failures"),
     ]

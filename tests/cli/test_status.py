@@ -30,9 +30,30 @@ async def test_as_json_it_is_the_admin_ports(config: Path, relay: RelayProcess, 
         assert list(json.loads(done.stdout)) == list(await answer.json())
 
 
+async def test_a_forecast_is_a_table_and_in_the_json(config: Path, relay: RelayProcess) -> None:
+    done = await asyncio.to_thread(run, "status", "-c", str(config), "--forecast")
+    as_json = await asyncio.to_thread(run, "status", "-c", str(config), "--forecast", "--json")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "in force is every_call" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines() if "0.0%" in line] == ["every_call", "on_change"]
+    assert json.loads(as_json.stdout)["environments"][0]["forecast"]["send"] == "every_call"
+
+
+def test_without_a_relay_there_is_no_forecast(config: Path) -> None:
+    done = run("status", "-c", str(config), "--forecast")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no relay answers at 127.0.0.1" in done.stderr
+    assert "only a running relay has a forecast" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 async def test_without_a_relay_it_reads_the_outbox_and_says_so(
-    config: Path, http: aiohttp.ClientSession, heap: StandInHeap
+    flagsmith: StandInFlagsmith, http: aiohttp.ClientSession, heap: StandInHeap, tmp_path: Path, port: int
 ) -> None:
+    capped = {"daily_cap": {"events": 10}}
+    config = write(tmp_path, settings(flagsmith, heap, admin={"port": port}, defaults=capped))
     heap.fail_always(503)
     async with relay_process(config) as relay:
         await relay.wait_for("relay.started")
@@ -47,6 +68,7 @@ async def test_without_a_relay_it_reads_the_outbox_and_says_so(
     assert "no relay answers at 127.0.0.1" in done.stderr
     assert "relay     not running; this is what stands in its outbox" in done.stdout
     assert "  books   1 captured = 0 delivered + 1 waiting" in done.stdout
+    assert "  cap     1 of 10 events today (10%)" in done.stdout
     told = json.loads(as_json.stdout)
     assert (told["started_at"], told["config"], told["totals"]["waiting"]) == (None, None, 1)
 

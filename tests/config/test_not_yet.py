@@ -3,19 +3,14 @@
 import pytest
 
 from relay.config.models import OutboxConfig
-from relay.config.rules import EnvironmentConfig, Rules
 from relay.config.section import NOT_YET, Section, in_yaml
 from tests.config.conftest import Yaml
 
 OTHERS = {
     "OutboxConfig": {"spool": "sqlite:///spool.db"},
-    "Rules": {
-        "daily_cap": "{events: 5}",
-    },
 }
 PLACES: dict[str, tuple[str, type[Section]]] = {
     "OutboxConfig": ("outbox", OutboxConfig),
-    "Rules": ("defaults", Rules),
 }
 CASES = [(section, name, value) for section, names in OTHERS.items() for name, value in names.items()]
 
@@ -45,16 +40,3 @@ def test_the_default_passes(yaml: Yaml, section: str, name: str) -> None:
     default = in_yaml(PLACES[section][1].default_shown(name))
 
     assert yaml.mistakes(text(section, name, default)) == []
-
-
-def test_an_environment_is_held_to_the_same(yaml: Yaml) -> None:
-    heap = '{app_id: "1", region: us}'
-
-    text = f"environments:\n  - {{name: a, keys: [k], heap: {heap},\n     daily_cap: {{events: 5}}}}\n"
-    (mistake,) = yaml.mistakes(text)
-
-    assert mistake == (
-        "relay.yaml:3: environments[0].daily_cap: is not yet possible in this version; "
-        "write daily_cap: {events: null, then: alert}"
-    )
-    assert issubclass(EnvironmentConfig, Rules)

@@ -17,6 +17,18 @@ def test_an_entry_is_found_until_it_is_replaced_or_all_are_forgotten() -> None:
     assert (recent.get("a"), len(recent)) == (None, 0)
 
 
+@given(st.integers(2, 12), st.lists(st.integers(0, 20)))
+def test_where_nothing_overflowed_all_is_there(most: int, keys: list[int]) -> None:
+    recent = Recent[int, int](most)
+    for key in keys:
+        recent.put(key, key)
+
+    found = {key for key in keys if recent.get(key) is not None}
+
+    assert recent.overflowed or found == set(keys)
+    assert not recent.overflowed or len(set(keys)) > most // 2
+
+
 @given(st.integers(2, 12), st.lists(st.tuples(st.booleans(), st.integers(0, 20))))
 def test_the_half_that_was_used_last_is_there_and_never_more_than_all(most: int, calls: list[tuple[bool, int]]) -> None:
     recent = Recent[int, int](most)

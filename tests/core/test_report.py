@@ -3,16 +3,17 @@
 from dataclasses import replace
 
 from relay.core.report import report
-from relay.core.status import OrphanStatus, OutboxStatus
+from relay.core.status import CapStatus, OrphanStatus, OutboxStatus
 from relay.model import ConfigState
-from tests.admin.statuses import NOW, PAUSED, environment, status
+from tests.admin.statuses import FORECAST, NOW, PAUSED, environment, status
 
 
 def test_a_report_in_full() -> None:
+    costly = environment("production", forecast=FORECAST, daily_cap=CapStatus(1_000_000, "stop", 810_000))
     paused = environment("staging", PAUSED, 12304, dead_letters={"expired": 2, "refused_by_heap": 1})
 
     assert (
-        report(status(environment("production"), paused))
+        report(status(costly, paused))
         == """\
 Flagsmith → Heap relay 1.2.3, 2026-11-24 14:05 UTC
 relay     ready, running for 60 min
@@ -25,6 +26,9 @@ production
   lane    nothing waits
   heap    https://heapanalytics.com, last answer: delivered 200 at 14:04 UTC
   hour    100 captured, 90 delivered
+  a day   1,200,000 by every_call, at most 60,000 by on_change, after 3 h of traffic
+  peak    3,000 events in the busiest minute, 20.0% of Heap's limit, 25.0% of its share
+  cap     810,000 of 1,000,000 events today (81%), then the rest of the day is skipped
   books   100 captured = 90 delivered + 0 waiting + 10 skipped
   skipped empty 10
 

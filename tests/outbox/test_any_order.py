@@ -102,6 +102,7 @@ class Model:
         # With the number of the event.
         self.sent: dict[Who, tuple[Sent, int]] = {}
         self.totals: Counter[tuple[str, str, str]] = Counter()
+        self.days: Counter[str] = Counter()
         self.number = 0
 
     def store(self, event: Event, cause: Cause | None = None, *, journal: bool, replaceable: bool = False) -> None:
@@ -113,6 +114,7 @@ class Model:
             )
             self.stored[event.key] = one
             self.totals[event.environment, "captured", ""] += 1
+            self.days[event.environment] += cause is None
             if journal:
                 self.note(event, event.key)
 
@@ -472,6 +474,13 @@ class AnyOrder(RuleBasedStateMachine):
 
         assert self.runner.run(self.outbox.recall(whos)) == {who: sent for who, (sent, _) in self.model.sent.items()}
         assert self.runner.run(self.outbox.remembered()) == Counter(environment for environment, _ in self.model.sent)
+
+    @invariant()
+    def days_are_true(self) -> None:
+        """All moments are on one."""
+        days = self.runner.run(self.outbox.days())
+
+        assert {name: sum(counts.values()) for name, counts in days.items()} == +self.model.days
 
     @invariant()
     def levels_are_true(self) -> None:

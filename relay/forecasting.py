@@ -1,0 +1,61 @@
+"""Let the forecast see what every answer comes to, and try out on the way what `send: on_change` would send."""
+
+import secrets
+from collections.abc import Mapping
+from hashlib import blake2b
+
+from relay.core.coalesce import decide
+from relay.core.forecast import Forecast, ways
+from relay.core.recent import Recent
+from relay.core.status import ForecastStatus
+from relay.model import Clock, JournalEntry, Pace, Sent, Verdict
+from relay.reading import Prepared
+
+# Identities of all environments together that on_change is tried out with; about 120 bytes each, measured.
+IDENTITIES = 20_000
+
+
+class Forecasts:
+    """A forecast for each environment of `paces`, which may be exchanged at any time. It begins with the process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.paces: Mapping[str, Pace] = {}
+        self._clock = clock
+        self._key = secrets.token_bytes(32)
+        self._sent: Recent[bytes, Sent] = Recent(IDENTITIES)
+        self._forecasts: dict[str, Forecast] = {}
+
+    def see(self, environment: str, prepared: Prepared) -> None:
+        """Count what an answer of *environment* came to."""
+        pace = self.paces.get(environment)
+        if pace is None or prepared.refused:
+            return
+        entry = prepared.journal
+        verdict = entry.verdict if entry else Verdict(False, prepared.skipped)
+        sent = ways(verdict, pace.send, lambda: self._is_news(entry, prepared.fingerprint, pace.heartbeat))
+        now = self._clock.monotonic()
+        self._forecast(environment, now).see(verdict.reason, sent, now)
+
+    def tell(self, environment: str) -> ForecastStatus | None:
+        """The forecast as of now; None for an environment that `paces` does not name."""
+        pace = self.paces.get(environment)
+        if pace is None:
+            self._forecasts.pop(environment, None)
+            return None
+        now = self._clock.monotonic()
+        return self._forecast(environment, now).tell(pace, now, overflowed=self._sent.overflowed)
+
+    def _is_news(self, entry: JournalEntry | None, fingerprint: int | None, heartbeat: float) -> bool:
+        if entry is None or fingerprint is None:
+            return False
+        name = f"{entry.environment}\0{entry.identity}".encode()
+        who = blake2b(name, key=self._key, digest_size=8).digest()
+        news = decide(fingerprint, entry.at, self._sent.get(who), heartbeat).send
+        if news:
+            self._sent.put(who, Sent(fingerprint, entry.at))
+        return news
+
+    def _forecast(self, environment: str, now: float) -> Forecast:
+        if (found := self._forecasts.get(environment)) is None:
+            found = self._forecasts[environment] = Forecast(now)
+        return found
