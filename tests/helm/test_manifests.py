@@ -19,6 +19,7 @@ NEWEST = kubernetes_validate.latest_version()
 CUSTOM = {path.stem: json.loads(path.read_text()) for path in Path(__file__).parent.glob("schemas/*.json")}
 
 EVERYTHING: dict[str, Any] = {
+    "expectedPods": 21,
     "autoscaling": {"enabled": True, "maxReplicas": 10},
     "ingress": {
         "enabled": True,

@@ -11,6 +11,7 @@ import yaml
 from helm_python.errors import HelmRenderError, HelmValuesError
 
 from relay.config.schema import json_schema
+from relay.core.budget import APP_EVENTS, IDENTITY_REQUESTS, rate_of, rate_within
 from tests.helm.conftest import (
     CHART,
     ENVIRONMENTS,
@@ -124,16 +125,46 @@ def test_shares_that_are_given_are_left_alone(heap: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "most"),
     [
-        {"replicaCount": 12},
-        {"autoscaling": {"enabled": True, "maxReplicas": 12}},
-        {"replicaCount": 10, "rollout": {"maxSurge": "25%"}},
+        ({"replicaCount": 6}, 13),
+        ({"replicaCount": 6, "rollout": {"maxSurge": "25%"}}, 14),
+        ({"autoscaling": {"enabled": True, "maxReplicas": 6}}, 13),
     ],
 )
-def test_more_pods_than_expected_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(HelmRenderError, match=r"expectedPods is 12, but 13 pods can run"):
-        render(**values)
+def test_pods_that_still_deliver_while_a_rollout_goes_on_are_counted(values: dict[str, Any], most: int) -> None:
+    with pytest.raises(HelmRenderError, match=rf"expectedPods is {most - 1}, but {most} pods can send"):
+        render(**values, expectedPods=most - 1)
+
+    assert render(**values, expectedPods=most)
+
+
+@pytest.mark.parametrize("values", [{"replicaCount": 6}, {"autoscaling": {"enabled": True, "maxReplicas": 6}}])
+def test_a_pod_with_a_volume_is_gone_before_the_next_one_sends(values: dict[str, Any]) -> None:
+    volumes = {"outbox": {"persistence": {"enabled": True}}}
+
+    with pytest.raises(HelmRenderError, match=r"expectedPods is 5, but 6 pods can send"):
+        render(**values, **volumes, expectedPods=5)
+
+    assert render(**values, **volumes, expectedPods=6)
+
+
+def test_the_example_counts_the_pods_of_its_rollout(render_app: Callable[..., list[Manifest]]) -> None:
+    """A Deployment's surge is a quarter if nothing is said, rounded up."""
+    made = render_app()
+    [replicas] = [each["spec"]["replicas"] for each in made if each["kind"] == "Deployment"]
+    share = yaml.safe_load(one(made, "ConfigMap")["data"]["config.yaml"])["defaults"]["heap"]["share"]
+
+    assert math.isclose(0.8 / share, 2 * replicas + math.ceil(replicas / 4), rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("pods", [1, 5, 9, 12, 40])
+def test_the_docs_say_how_long_an_identity_waits(pods: int) -> None:
+    events = rate_of(APP_EVENTS, 0.8 / pods).per_second
+    wait = 1 / rate_within(IDENTITY_REQUESTS, 0.8 / pods).per_second
+    seconds = f"{wait:.1f}" if wait < 2 else f"{wait:.0f}"
+
+    assert f"| {pods} | {events:.0f} | {seconds} s |" in (DOCS / "kubernetes.md").read_text()
 
 
 # Stopping.

@@ -84,7 +84,7 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- if $missing }}
 {{- $pods := .root.Values.expectedPods }}
 {{- if not $pods }}
-{{- fail (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that run at a time (a rollout's surge included), or give heap.share in config for: %s" (join ", " $missing)) }}
+{{- fail (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that send at a time (2 x replicas and a rollout's surge), or give heap.share in config for: %s" (join ", " $missing)) }}
 {{- end }}
 {{- if eq .root.Values.mode "service" }}
 {{- include "flagsmith-heap-relay.checkPods" .root }}
@@ -93,14 +93,16 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- end }}
 {{- end }}
 
+{{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
+     there may be as many that terminate. A StatefulSet's pod comes when the one before it is gone. */}}
 {{- define "flagsmith-heap-relay.checkPods" -}}
 {{- $most := .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicaCount | int }}
 {{- if not .Values.outbox.persistence.enabled }}
 {{- $surge := toString .Values.rollout.maxSurge }}
-{{- $most = add $most (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
+{{- $most = add (mul 2 $most) (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
 {{- end }}
 {{- if lt (int .Values.expectedPods) (int $most) }}
-{{- fail (printf "expectedPods is %d, but %d pods can run at a time (replicas and a rollout's surge); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
+{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
 {{- end }}
 {{- end }}
 
