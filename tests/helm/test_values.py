@@ -12,6 +12,7 @@ from helm_python.errors import HelmRenderError, HelmValuesError
 
 from relay.config.schema import json_schema
 from relay.core.budget import APP_EVENTS, IDENTITY_REQUESTS, rate_of, rate_within
+from relay.outbox.statements import RESERVE_BYTES
 from tests.helm.conftest import (
     CHART,
     ENVIRONMENTS,
@@ -96,6 +97,41 @@ def test_a_persistent_outbox_is_a_claim_of_a_stateful_set() -> None:
         "volumeMounts"
     ]
     assert one(made, "Service", workload["spec"]["serviceName"])["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize(
+    ("volume", "name"),
+    [
+        (lambda size: {"emptyDir": {"sizeLimit": size}}, "outbox.emptyDir.sizeLimit"),
+        (lambda size: {"persistence": {"enabled": True, "size": size}}, "outbox.persistence.size"),
+    ],
+)
+def test_a_volume_holds_what_the_relay_may_store_and_its_reserve(
+    volume: Callable[[str], dict[str, Any]], name: str
+) -> None:
+    config = {"outbox": {"max_bytes": "1GiB"}}
+    enough = 1024 + RESERVE_BYTES // 2**20
+
+    with pytest.raises(HelmRenderError, match=rf"{name} is {enough - 1}Mi, too small for .* \(1GiB\)"):
+        render(config=config, outbox=volume(f"{enough - 1}Mi"))
+
+    assert render(config=config, outbox=volume(f"{enough}Mi"))
+
+
+@pytest.mark.parametrize(
+    ("little", "enough"),
+    [("545M", "546M"), ("545259k", "545260k"), ("532479Ki", "532480Ki"), ("0.5Gi", "0.51Gi"), ("0.0004Ti", "0.0005Ti")],
+)
+def test_sizes_of_volumes_are_read_as_kubernetes_does(little: str, enough: str) -> None:
+    """The default of 512 MiB needs 520 MiB: 545,259,520 bytes."""
+    with pytest.raises(HelmRenderError, match="too small"):
+        render(outbox={"emptyDir": {"sizeLimit": little}})
+
+    assert render(outbox={"emptyDir": {"sizeLimit": enough}})
+
+
+def test_an_outbox_that_lies_elsewhere_is_not_measured() -> None:
+    assert render(config={"outbox": {"url": "memory://"}}, outbox={"emptyDir": {"sizeLimit": "1Mi"}})
 
 
 # Heap's limits.

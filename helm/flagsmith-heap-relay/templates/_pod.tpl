@@ -62,7 +62,8 @@ volumeMounts:
 {{- end }}
 
 {{- define "flagsmith-heap-relay.resources" -}}
-{{- $memory := add 67108864 (mul 3 (include "flagsmith-heap-relay.bytes" .config.capture.memory | int64)) }}
+{{- $copies := include "flagsmith-heap-relay.known" (dict "config" .config "section" "capture" "key" "memory") }}
+{{- $memory := add 67108864 (mul 3 (include "flagsmith-heap-relay.bytes" $copies | int64)) }}
 {{- $limits := dict "limits" (dict "memory" (printf "%dMi" (divf $memory 1048576 | ceil | int))) }}
 {{- toYaml (mustMergeOverwrite $limits (deepCopy .root.Values.resources)) }}
 {{- end }}

@@ -1,0 +1,40 @@
+{{/* What is refused before anything is deployed: each says what to write instead. */}}
+
+{{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
+     there may be as many that terminate. A StatefulSet's pod comes when the one before it is gone. */}}
+{{- define "flagsmith-heap-relay.checkPods" -}}
+{{- $most := .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicaCount | int }}
+{{- if not .Values.outbox.persistence.enabled }}
+{{- $surge := toString .Values.rollout.maxSurge }}
+{{- $most = add (mul 2 $most) (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
+{{- end }}
+{{- if lt (int .Values.expectedPods) (int $most) }}
+{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
+{{- end }}
+{{- end }}
+
+{{- define "flagsmith-heap-relay.checkGrace" -}}
+{{- $needed := 5000 }}
+{{- range list "grace" "finish" "drain" }}
+{{- $setting := include "flagsmith-heap-relay.known" (dict "config" $.config "section" "shutdown" "key" .) }}
+{{- $needed = add $needed (include "flagsmith-heap-relay.milliseconds" $setting | int64) }}
+{{- end }}
+{{- $seconds := divf $needed 1000 | ceil | int }}
+{{- if lt (int .root.Values.terminationGracePeriodSeconds) $seconds }}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but config.shutdown needs %d (grace + finish + drain + 5); raise the one or lower the others, or the kubelet kills the relay in the middle" (int .root.Values.terminationGracePeriodSeconds) $seconds) }}
+{{- end }}
+{{- end }}
+
+{{/* The outbox's volume has room for what the relay may store, and for the 8 MiB with which it delivers when it is full. */}}
+{{- define "flagsmith-heap-relay.checkVolume" -}}
+{{- if hasPrefix "sqlite:////var/lib/relay/" .config.outbox.url }}
+{{- $ephemeral := include "flagsmith-heap-relay.isEphemeral" .root | eq "true" }}
+{{- $name := $ephemeral | ternary "outbox.emptyDir.sizeLimit" "outbox.persistence.size" }}
+{{- $size := $ephemeral | ternary .root.Values.outbox.emptyDir.sizeLimit .root.Values.outbox.persistence.size }}
+{{- $most := include "flagsmith-heap-relay.known" (dict "config" .config "section" "outbox" "key" "max_bytes") }}
+{{- $needed := add (include "flagsmith-heap-relay.bytes" $most | int64) 8388608 }}
+{{- if lt (include "flagsmith-heap-relay.bytes" $size | int64) $needed }}
+{{- fail (printf "%s is %s, too small for config.outbox.max_bytes (%s) and 8 MiB to deliver from when that is full; raise the one or lower the other" $name $size $most) }}
+{{- end }}
+{{- end }}
+{{- end }}
