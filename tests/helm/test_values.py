@@ -74,6 +74,29 @@ def test_a_typo_is_refused_before_anything_is_deployed(values: dict[str, Any], t
         render(**values)
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("listen", "port"),
+        ("admin", "port"),
+        ("shutdown", "grace"),
+        ("shutdown", "finish"),
+        ("shutdown", "drain"),
+        ("capture", "memory"),
+        ("outbox", "max_bytes"),
+    ],
+)
+def test_what_the_chart_reckons_with_is_no_reference(section: str, key: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"config\.{section}\.{key} is \$\{{THIS}}, and .* write it out"):
+        render(config={section: {key: "${THIS}"}})
+
+
+@pytest.mark.parametrize("section", ["listen", "admin"])
+def test_a_pod_cannot_take_any_free_port(section: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"config\.{section}\.port is 0.*from 1 to 65535"):
+        render(config={section: {"port": 0}})
+
+
 def test_a_configuration_without_environments_is_refused() -> None:
     with pytest.raises(HelmRenderError, match=r"config\.environments is empty"):
         manifests(CHART, {"expectedPods": 3})

@@ -13,6 +13,16 @@
 {{- end }}
 {{- end }}
 
+{{/* What the pod's probes and the Service ask for by number. */}}
+{{- define "flagsmith-heap-relay.checkPorts" -}}
+{{- range list "listen" "admin" }}
+{{- $port := include "flagsmith-heap-relay.known" (dict "config" $.config "section" . "key" "port") }}
+{{- if eq $port "0" }}
+{{- fail (printf "config.%s.port is 0, any free one, and the pod has to name it; write a number from 1 to 65535" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "flagsmith-heap-relay.checkGrace" -}}
 {{- $needed := 5000 }}
 {{- range list "grace" "finish" "drain" }}
