@@ -12,7 +12,7 @@ import pytest
 from helm_python.chart import lint
 
 from relay import config
-from tests.helm.conftest import CHART, LEAST, Manifest, one, over, pod, relay_container, render
+from tests.helm.conftest import CHART, LEAST, Manifest, manifests, one, over, pod, relay_container, render
 
 NEWEST = kubernetes_validate.latest_version()
 # For custom resources, whose schemas no cluster ships: what their operators' reference pages require of the parts used.
@@ -83,6 +83,24 @@ def test_the_cluster_takes_the_app_with_its_sidecar(
     for manifest in render_app(sidecar={"native": native}):
         for version in versions:
             check(manifest, version)
+
+
+@pytest.mark.parametrize("name", ["everything", "everything, persistent", "secret as variables"])
+def test_a_name_that_looks_like_a_number_or_a_boolean_stays_a_name(name: str) -> None:
+    names: dict[str, Any] = {
+        "nameOverride": "1e3",
+        "fullnameOverride": "123",
+        "priorityClassName": "true",
+        "image": {"repository": "123", "tag": "456"},
+        "existingSecret": {"name": "null"},
+        "serviceAccount": {"name": "0x10"},
+        "outbox": {"persistence": {"storageClass": "off"}},
+        "sidecar": {"name": "789"},
+        "ingress": {"className": "0"},
+    }
+
+    for manifest in manifests(CHART, over(LEAST, over(VALUES[name], names)), release="123"):
+        check(manifest, NEWEST)
 
 
 @pytest.mark.parametrize("name", VALUES)

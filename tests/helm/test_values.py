@@ -36,9 +36,10 @@ def relay_config(made: list[Manifest]) -> dict[str, Any]:
     return loaded
 
 
-def annotations(made: list[Manifest]) -> dict[str, str]:
+def metadata(made: list[Manifest]) -> dict[str, dict[str, str]]:
+    """The pods' labels and annotations."""
     [workload] = [each for each in made if each["kind"] in {"Deployment", "StatefulSet"}]
-    found: dict[str, str] = workload["spec"]["template"]["metadata"]["annotations"]
+    found: dict[str, dict[str, str]] = workload["spec"]["template"]["metadata"]
     return found
 
 
@@ -155,6 +156,51 @@ def test_sizes_of_volumes_are_read_as_kubernetes_does(little: str, enough: str) 
 
 def test_an_outbox_that_lies_elsewhere_is_not_measured() -> None:
     assert render(config={"outbox": {"url": "memory://"}}, outbox={"emptyDir": {"sizeLimit": "1Mi"}})
+
+
+# Names and labels.
+
+
+def test_labels_and_annotations_join_the_charts_which_stand() -> None:
+    """The selectors need the chart's labels, and the checksum what restarts the pods."""
+    ours = {"app.kubernetes.io/name": "flagsmith-heap-relay", "app.kubernetes.io/instance": "demo"}
+    given = {"app.kubernetes.io/name": "other", "team": "growth"}
+    made = metadata(render(podLabels=given, podAnnotations={"checksum/config": "none", "team": "growth"}))
+
+    assert made["labels"] == {**ours, "team": "growth"}
+    assert made["annotations"] == {**metadata(render())["annotations"], "team": "growth"}
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "name"),
+    [
+        ("serviceMonitor", "ServiceMonitor", "demo-flagsmith-heap-relay"),
+        ("rules", "PrometheusRule", "demo-flagsmith-heap-relay"),
+        ("dashboard", "ConfigMap", "demo-flagsmith-heap-relay-dashboard"),
+    ],
+)
+def test_an_operators_labels_join_the_charts_which_stand(part: str, kind: str, name: str) -> None:
+    labels = {"app.kubernetes.io/name": "other", "release": "prometheus"}
+    made = one(render(metrics={part: {"enabled": True, "labels": labels}}), kind, name)["metadata"]["labels"]
+
+    assert made["app.kubernetes.io/name"] == "flagsmith-heap-relay"
+    assert made["release"] == "prometheus"
+
+
+def test_pods_are_spread_among_their_own_kind_unless_another_is_named() -> None:
+    rule = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    other = {"matchLabels": {"app.kubernetes.io/name": "other"}}
+    plain, named = pod(render(topologySpreadConstraints=[rule, {**rule, "labelSelector": other}]))[
+        "topologySpreadConstraints"
+    ]
+
+    assert plain == {**rule, "labelSelector": one(render(), "Deployment")["spec"]["selector"]}
+    assert named == {**rule, "labelSelector": other}
+
+
+def test_a_chart_that_depends_on_it_may_switch_it_on(render_app: Callable[..., list[Manifest]]) -> None:
+    """Helm hands the value of a dependency's `condition` on to it, and the schema sees it."""
+    assert render_app(enabled=True)
 
 
 # Heap's limits.
@@ -285,7 +331,7 @@ def test_a_changed_configuration_restarts_the_service_and_never_the_app(
 ) -> None:
     before, after = render(), render(config={"log": {"level": "debug"}})
 
-    assert annotations(before)["checksum/config"] != annotations(after)["checksum/config"]
+    assert metadata(before)["annotations"] != metadata(after)["annotations"]
     [app] = [each for each in render_app() if each["kind"] == "Deployment"]
     assert "annotations" not in app["spec"]["template"]["metadata"]
 

@@ -17,9 +17,9 @@ admin:
   {{- if $service }}
   hosts:
     {{- range list $name (printf "%s-pods" $name) }}
-    - {{ . }}
-    - {{ . }}.{{ $.Release.Namespace }}
-    - {{ . }}.{{ $.Release.Namespace }}.svc
+    - {{ . | quote }}
+    - {{ printf "%s.%s" . $.Release.Namespace | quote }}
+    - {{ printf "%s.%s.svc" . $.Release.Namespace | quote }}
     {{- end }}
   {{- end }}
 log: {format: json}
