@@ -356,11 +356,65 @@ def test_limits_that_are_given_are_left_alone() -> None:
 # The network.
 
 
-def test_egress_is_dns_flagsmith_and_heap() -> None:
-    policy = one(render(networkPolicy={"enabled": True}), "NetworkPolicy")["spec"]
+def policy(**changes: Any) -> dict[str, Any]:
+    made = render(**over({"networkPolicy": {"enabled": True}}, changes))
+    spec: dict[str, Any] = one(made, "NetworkPolicy")["spec"]
+    return spec
 
-    assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[53, 53], [443], [443]]
+
+def egress_ports(**changes: Any) -> list[list[int]]:
+    """Those to DNS, Flagsmith and Heap."""
+    return [[port["port"] for port in rule["ports"]] for rule in policy(**changes)["egress"]]
+
+
+def test_egress_is_dns_flagsmith_and_heap() -> None:
+    assert policy()["policyTypes"] == ["Ingress", "Egress"]
+    assert egress_ports() == [[53, 53], [443], [443]]
+    assert [port["protocol"] for port in policy()["egress"][0]["ports"]] == ["UDP", "TCP"]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://edge-proxy:8000", 8000),
+        ("http://edge-proxy/base:9/", 80),
+        ("https://flagsmith.internal", 443),
+        ("http://[fd00::1]:8000", 8000),
+        ("http://[fd00::1]", 80),
+    ],
+)
+def test_egress_leads_to_the_ports_of_the_configuration(url: str, port: int) -> None:
+    double = {"name": "staging", "keys": ["${STAGING}"], "heap": {"app_id": "2", "url": url}}
+    inherits = {"name": "production", "keys": ["${KEY}"], "heap": {"app_id": "1"}}
+
+    assert egress_ports(config={"upstream": {"url": url}})[1] == [port]
+    assert egress_ports(config={"environments": [*ENVIRONMENTS, double, double]})[2] == list(dict.fromkeys([443, port]))
+    assert egress_ports(config={"defaults": {"heap": {"url": url}}, "environments": [inherits]})[2] == [port]
+
+
+def test_a_port_that_only_a_reference_knows_has_to_be_said() -> None:
+    config = {"upstream": {"url": "${FLAGSMITH_URL}"}}
+
+    with pytest.raises(HelmRenderError, match=r"networkPolicy\.flagsmith\.ports is empty, and \$\{FLAGSMITH_URL\} "):
+        policy(config=config)
+
+    assert egress_ports(config=config, networkPolicy={"flagsmith": {"ports": [8000]}})[1] == [8000]
+
+
+def test_nobody_is_let_in_or_out_by_an_empty_list() -> None:
+    """To Kubernetes an empty list of peers is everybody."""
+    for rule in ({"callers": []}, {"flagsmith": {"to": []}}, {"heap": {"to": []}}, {"dns": {"to": []}}):
+        with pytest.raises(HelmValuesError, match="minItems"):
+            policy(networkPolicy=rule)
+
+    assert len(policy(networkPolicy={"admin": []})["ingress"]) == 1
+
+
+def test_addresses_of_both_kinds_are_reached() -> None:
+    _, flagsmith, heap = policy()["egress"]
+
+    for rule in (flagsmith, heap):
+        assert [peer["ipBlock"]["cidr"] for peer in rule["to"]] == ["0.0.0.0/0", "::/0"]
 
 
 def test_only_callers_ports_lead_in_from_the_ingress() -> None:

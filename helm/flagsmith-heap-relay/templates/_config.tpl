@@ -23,6 +23,7 @@ admin:
     {{- end }}
   {{- end }}
 log: {format: json}
+upstream: {url: https://edge.api.flagsmith.com}
 capture: {memory: 32MiB}
 outbox:
   url: sqlite:////var/lib/relay/outbox.db

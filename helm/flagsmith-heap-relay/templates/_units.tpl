@@ -20,3 +20,19 @@
 {{- $units := dict "" 1 "k" 1000 "K" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
 {{- mulf (regexFind "^[0-9.]+" . | float64) (regexFind "[A-Za-z]*$" . | trimSuffix "B" | get $units) | floor | int64 }}
 {{- end }}
+
+{{/* The ports of a part of networkPolicy, with blanks between: its own, or those of the addresses: dict "policy", "name",
+     "urls". */}}
+{{- define "flagsmith-heap-relay.portsOf" -}}
+{{- $ports := (get .policy .name).ports }}
+{{- if not $ports }}
+{{- range .urls }}
+{{- if contains "${" . }}
+{{- fail (printf "networkPolicy.%s.ports is empty, and %s does not tell the port; write it there" $.name .) }}
+{{- end }}
+{{- $url := urlParse . }}
+{{- $ports = append $ports (regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (eq $url.scheme "http" | ternary "80" "443")) }}
+{{- end }}
+{{- end }}
+{{- uniq $ports | join " " }}
+{{- end }}
