@@ -320,6 +320,36 @@ def test_a_sidecar_serves_the_pod_alone_and_is_probed_from_outside(render_app: C
     assert probes == dict.fromkeys(("startupProbe", "readinessProbe", "livenessProbe"), "relay-admin")
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"outbox": {"persistence": {"enabled": True}}, "podLabels": {"a": "b"}}, "outbox.persistence, podLabels"),
+        ({"metrics": {"serviceMonitor": {"enabled": True}}}, r"metrics\.serviceMonitor"),
+        *(({name: {"enabled": True}}, name) for name in ("autoscaling", "ingress", "networkPolicy")),
+        *(({name: {"a": "b"}}, name) for name in ("affinity", "nodeSelector", "podAnnotations", "podLabels")),
+        *(({name: [{"name": "a"}]}, name) for name in ("imagePullSecrets", "tolerations")),
+        ({"priorityClassName": "high"}, "priorityClassName"),
+    ],
+)
+def test_what_a_sidecar_has_no_use_for_is_refused(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"no use for: {told};"):
+        render(mode="sidecar", **values)
+
+
+def test_a_pod_monitor_finds_the_port_of_the_sidecars(render_app: Callable[..., list[Manifest]]) -> None:
+    made = render_app(metrics={"podMonitor": {"enabled": True, "matchLabels": {"app": "shop"}}})
+    spec = one(made, "PodMonitor")["spec"]
+
+    [endpoint] = spec["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in relay_container(pod(made))["ports"]]
+    assert spec["selector"]["matchLabels"] == {"app": "shop"}
+
+
+def test_a_pod_monitor_is_not_for_a_service() -> None:
+    with pytest.raises(HelmRenderError, match=r"metrics\.podMonitor is for mode sidecar; use metrics\.serviceMonitor"):
+        render(metrics={"podMonitor": {"enabled": True}})
+
+
 def test_the_app_learns_where_its_flags_are(render_app: Callable[..., list[Manifest]]) -> None:
     made = pod(render_app(config={"listen": {"port": 7070}, "environments": ENVIRONMENTS}))
 

@@ -1,5 +1,29 @@
 {{/* What is refused before anything is deployed: each says what to write instead. */}}
 
+{{/* A sidecar's pod is another chart's, so what concerns pods would be ignored. */}}
+{{- define "flagsmith-heap-relay.checkMode" -}}
+{{- if eq .Values.mode "sidecar" }}
+{{- $given := dict "outbox.persistence" .Values.outbox.persistence.enabled "metrics.serviceMonitor" .Values.metrics.serviceMonitor.enabled }}
+{{- range list "autoscaling" "ingress" "networkPolicy" }}
+{{- $_ := set $given . (get $.Values .).enabled }}
+{{- end }}
+{{- range list "affinity" "imagePullSecrets" "nodeSelector" "podAnnotations" "podLabels" "priorityClassName" "tolerations" }}
+{{- $_ := set $given . (get $.Values .) }}
+{{- end }}
+{{- $names := list }}
+{{- range $name, $value := $given }}
+{{- if $value }}
+{{- $names = append $names $name }}
+{{- end }}
+{{- end }}
+{{- with $names }}
+{{- fail (printf "mode sidecar makes no pods, so it has no use for: %s; leave them out and say so in the chart of the app, or set mode: service" (join ", " .)) }}
+{{- end }}
+{{- else if .Values.metrics.podMonitor.enabled }}
+{{- fail "metrics.podMonitor is for mode sidecar; use metrics.serviceMonitor" }}
+{{- end }}
+{{- end }}
+
 {{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
      there may be as many that terminate. A StatefulSet's pod comes when the one before it is gone. */}}
 {{- define "flagsmith-heap-relay.checkPods" -}}

@@ -44,6 +44,7 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- if not $config.environments }}
 {{- fail "config.environments is empty, so nothing would be captured; name at least one environment (see values.yaml)" }}
 {{- end }}
+{{- include "flagsmith-heap-relay.checkMode" . }}
 {{- $share := include "flagsmith-heap-relay.share" (dict "root" . "config" $config) }}
 {{- if $share }}
 {{- $_ := set $config "defaults" (mustMergeOverwrite (dict "heap" (dict "share" (float64 $share))) (default dict $config.defaults)) }}

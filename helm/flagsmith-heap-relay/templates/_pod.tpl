@@ -1,12 +1,9 @@
 {{/* The container and what belongs to it, the same in every mode: the restricted Pod Security profile. */}}
 
+{{/* Only what a container cannot say of itself: its volumes are readable to the group. */}}
 {{- define "flagsmith-heap-relay.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
 fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
 {{- define "flagsmith-heap-relay.container" -}}
