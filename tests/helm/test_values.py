@@ -158,6 +158,26 @@ def test_an_outbox_that_lies_elsewhere_is_not_measured() -> None:
     assert render(config={"outbox": {"url": "memory://"}}, outbox={"emptyDir": {"sizeLimit": "1Mi"}})
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_an_outbox_in_an_empty_dir_is_not_declared_lasting(*, persistent: bool) -> None:
+    values = {"config": {"outbox": {"ephemeral": False}}, "outbox": {"persistence": {"enabled": persistent}}}
+
+    if persistent:
+        assert render(**values)
+    else:
+        with pytest.raises(HelmRenderError, match=r"config\.outbox\.ephemeral is false, but .* emptyDir"):
+            render(**values)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+@pytest.mark.parametrize(("mode", "section"), [("service", "listen"), ("service", "admin"), ("sidecar", "admin")])
+def test_who_has_to_reach_the_relay_does(mode: str, section: str, host: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"config\.{section}\.host is {host}, which nothing outside"):
+        render(mode=mode, config={section: {"host": host}})
+
+    assert render(mode=mode, config={section: {"host": "::"}})
+
+
 # Names and labels.
 
 
@@ -272,7 +292,33 @@ def test_the_docs_say_how_long_an_identity_waits(pods: int) -> None:
     assert f"| {pods} | {events:.0f} | {seconds} s |" in (DOCS / "kubernetes.md").read_text()
 
 
-# Stopping.
+def test_no_more_pods_are_expected_than_can_share_heaps_limits() -> None:
+    """At 1,000 pods one identity is sent every 42 minutes."""
+    with pytest.raises(HelmValuesError, match="expectedPods"):
+        render(expectedPods=1001)
+
+    assert "share: 0.0008\n" in one(render(expectedPods=1000), "ConfigMap")["data"]["config.yaml"]
+
+
+# Coming and going.
+
+
+def test_an_autoscaler_has_room() -> None:
+    with pytest.raises(HelmRenderError, match=r"autoscaling\.minReplicas is 3, more than maxReplicas, 2"):
+        render(autoscaling={"enabled": True, "minReplicas": 3, "maxReplicas": 2})
+
+    assert render(autoscaling={"enabled": False, "minReplicas": 3, "maxReplicas": 2})
+
+
+@pytest.mark.parametrize("none", [0, "0%"])
+def test_a_rollout_can_replace_a_pod(none: int | str) -> None:
+    rollout = {"maxSurge": none, "maxUnavailable": 0}
+
+    with pytest.raises(HelmRenderError, match="no pod could be replaced"):
+        render(rollout=rollout)
+
+    assert render(rollout={**rollout, "maxUnavailable": 1})
+    assert render(rollout=rollout, outbox={"persistence": {"enabled": True}})
 
 
 def test_the_kubelets_patience_covers_the_relays_shutdown() -> None:
@@ -281,6 +327,14 @@ def test_the_kubelets_patience_covers_the_relays_shutdown() -> None:
 
     made = render(config={"shutdown": {"grace": 0, "finish": "1m"}}, terminationGracePeriodSeconds=75)
     assert pod(made)["terminationGracePeriodSeconds"] == 75
+
+
+def test_a_long_patience_stays_a_number() -> None:
+    """Go would write it as 1e+06."""
+    made = pod(render(terminationGracePeriodSeconds=1_000_000))["terminationGracePeriodSeconds"]
+
+    assert made == 1_000_000
+    assert isinstance(made, int)
 
 
 def test_a_native_sidecar_is_told_when_the_app_is_gone_and_a_classic_one_serves_it_to_its_end() -> None:
@@ -377,6 +431,10 @@ def test_a_container_asks_for_little_and_may_hold_its_copies() -> None:
     assert roomy["limits"] == {"memory": "364Mi"}
 
 
+def test_resources_may_be_left_to_the_cluster() -> None:
+    assert relay_container(pod(render(resources=None)))["resources"] == {"limits": {"memory": "160Mi"}}
+
+
 def test_limits_that_are_given_are_left_alone() -> None:
     assert relay_container(pod(render(resources={"limits": {"memory": "1Gi"}})))["resources"]["limits"] == {
         "memory": "1Gi"
@@ -466,6 +524,21 @@ def test_the_notes_tell_how_to_point_an_sdk_and_see_the_first_event(mode: str) -
     assert "/api/v1/" in said
     assert "port-forward" in said
     assert "live data" in said
+
+
+def test_the_notes_say_https_where_the_ingress_speaks_it() -> None:
+    plain = {"enabled": True, "hosts": ["flags.example.com"]}
+
+    assert "http://flags.example.com/api/v1/" in notes(ingress=plain)
+    assert "https://flags.example.com/api/v1/" in notes(ingress={**plain, "tls": [{"secretName": "flags-tls"}]})
+
+
+def test_the_notes_name_the_events_to_look_for() -> None:
+    other = {**ENVIRONMENTS[0], "name": "staging", "keys": ["${STAGING}"]}
+    config = {"defaults": {"event": "Flags seen"}, "environments": [*ENVIRONMENTS, {**other, "event": "Staging flags"}]}
+
+    assert 'look for "Flagsmith Feature Flags" in' in notes()
+    assert 'look for "Flags seen" or "Staging flags" in' in notes(config=config)
 
 
 def test_the_notes_warn_of_volumes_that_outlive_their_pods() -> None:

@@ -47,6 +47,26 @@
 {{- end }}
 {{- end }}
 
+{{/* Who has to reach the relay does. */}}
+{{- define "flagsmith-heap-relay.checkHosts" -}}
+{{- range eq .root.Values.mode "service" | ternary (list "listen" "admin") (list "admin") }}
+{{- $host := get (get $.config .) "host" }}
+{{- if regexMatch "^(127[.].*|::1|localhost)$" $host }}
+{{- fail (printf "config.%s.host is %s, which nothing outside the pod can reach, the kubelet's probes included; leave it out, or write 0.0.0.0" . $host) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Pods can come and go. */}}
+{{- define "flagsmith-heap-relay.checkReplicas" -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- fail (printf "autoscaling.minReplicas is %d, more than maxReplicas, %d; lower the one or raise the other" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- end }}
+{{- if and (not .Values.outbox.persistence.enabled) (eq (list .Values.rollout.maxSurge .Values.rollout.maxUnavailable | join " " | replace "%" "") "0 0") }}
+{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could be replaced; raise one of them" }}
+{{- end }}
+{{- end }}
+
 {{- define "flagsmith-heap-relay.checkGrace" -}}
 {{- $needed := 5000 }}
 {{- range list "grace" "finish" "drain" }}
@@ -67,6 +87,9 @@
 {{- $size := $ephemeral | ternary .root.Values.outbox.emptyDir.sizeLimit .root.Values.outbox.persistence.size }}
 {{- $most := include "flagsmith-heap-relay.known" (dict "config" .config "section" "outbox" "key" "max_bytes") }}
 {{- $needed := add (include "flagsmith-heap-relay.bytes" $most | int64) 8388608 }}
+{{- if and $ephemeral (eq (toString .config.outbox.ephemeral) "false") }}
+{{- fail "config.outbox.ephemeral is false, but the outbox is in an emptyDir, which goes with its pod; leave it out, and set outbox.persistence.enabled for an outbox that stays" }}
+{{- end }}
 {{- if lt (include "flagsmith-heap-relay.bytes" $size | int64) $needed }}
 {{- fail (printf "%s is %s, too small for config.outbox.max_bytes (%s) and 8 MiB to deliver from when that is full; raise the one or lower the other" $name $size $most) }}
 {{- end }}

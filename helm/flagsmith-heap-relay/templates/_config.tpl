@@ -49,6 +49,8 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- if $share }}
 {{- $_ := set $config "defaults" (mustMergeOverwrite (dict "heap" (dict "share" (float64 $share))) (default dict $config.defaults)) }}
 {{- end }}
+{{- include "flagsmith-heap-relay.checkReplicas" . }}
+{{- include "flagsmith-heap-relay.checkHosts" (dict "root" . "config" $config) }}
 {{- include "flagsmith-heap-relay.checkPorts" (dict "config" $config) }}
 {{- include "flagsmith-heap-relay.checkGrace" (dict "root" . "config" $config) }}
 {{- include "flagsmith-heap-relay.checkVolume" (dict "root" . "config" $config) }}

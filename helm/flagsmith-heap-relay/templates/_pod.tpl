@@ -62,7 +62,7 @@ volumeMounts:
 {{- $copies := include "flagsmith-heap-relay.known" (dict "config" .config "section" "capture" "key" "memory") }}
 {{- $memory := add 67108864 (mul 3 (include "flagsmith-heap-relay.bytes" $copies | int64)) }}
 {{- $limits := dict "limits" (dict "memory" (printf "%dMi" (divf $memory 1048576 | ceil | int))) }}
-{{- toYaml (mustMergeOverwrite $limits (deepCopy .root.Values.resources)) }}
+{{- toYaml (mustMergeOverwrite $limits (default dict .root.Values.resources | deepCopy)) }}
 {{- end }}
 
 {{/* Volumes but for a StatefulSet's outbox, which comes of its claim template. */}}
@@ -93,7 +93,7 @@ spec:
   serviceAccountName: {{ include "flagsmith-heap-relay.serviceAccountName" . | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ int64 .Values.terminationGracePeriodSeconds }}
   securityContext:
     {{- include "flagsmith-heap-relay.podSecurityContext" . | nindent 4 }}
   {{- with .Values.imagePullSecrets }}
