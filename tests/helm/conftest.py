@@ -76,6 +76,19 @@ def relay_container(spec: Manifest) -> Manifest:
     return found
 
 
+def relay_config(made: list[Manifest]) -> dict[str, Any]:
+    """The YAML that the relay gets."""
+    loaded: dict[str, Any] = yaml.safe_load(one(made, "ConfigMap")["data"]["config.yaml"])
+    return loaded
+
+
+def metadata(made: list[Manifest]) -> dict[str, dict[str, str]]:
+    """The pods' labels and annotations."""
+    [workload] = [each for each in made if each["kind"] in {"Deployment", "StatefulSet"}]
+    found: dict[str, dict[str, str]] = workload["spec"]["template"]["metadata"]
+    return found
+
+
 @pytest.fixture(scope="session")
 def render_app(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Manifest]]:
     """What the example of an app's chart makes, with the relay's among its dependencies; *changes* are the relay's."""

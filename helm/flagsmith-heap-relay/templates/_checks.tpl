@@ -1,14 +1,21 @@
-{{/* What is refused before anything is deployed: each says what to write instead. */}}
+{{/* What is refused before anything is deployed, with what to write instead. All take a dict of "root" and "config". */}}
+
+{{- define "flagsmith-heap-relay.check" -}}
+{{- range list "Mode" "Replicas" "Hosts" "Ports" "Grace" "Volume" }}
+{{- include (printf "flagsmith-heap-relay.check%s" .) $ }}
+{{- end }}
+{{- end }}
 
 {{/* A sidecar's pod is another chart's, so what concerns pods would be ignored. */}}
 {{- define "flagsmith-heap-relay.checkMode" -}}
-{{- if eq .Values.mode "sidecar" }}
-{{- $given := dict "outbox.persistence" .Values.outbox.persistence.enabled "metrics.serviceMonitor" .Values.metrics.serviceMonitor.enabled }}
+{{- $values := .root.Values }}
+{{- if eq $values.mode "sidecar" }}
+{{- $given := dict "outbox.persistence" $values.outbox.persistence.enabled "metrics.serviceMonitor" $values.metrics.serviceMonitor.enabled }}
 {{- range list "autoscaling" "ingress" "networkPolicy" }}
-{{- $_ := set $given . (get $.Values .).enabled }}
+{{- $_ := set $given . (get $values .).enabled }}
 {{- end }}
 {{- range list "affinity" "imagePullSecrets" "nodeSelector" "podAnnotations" "podLabels" "priorityClassName" "tolerations" }}
-{{- $_ := set $given . (get $.Values .) }}
+{{- $_ := set $given . (get $values .) }}
 {{- end }}
 {{- $names := list }}
 {{- range $name, $value := $given }}
@@ -19,30 +26,21 @@
 {{- with $names }}
 {{- fail (printf "mode sidecar makes no pods, so it has no use for: %s; leave them out and say so in the chart of the app, or set mode: service" (join ", " .)) }}
 {{- end }}
-{{- else if .Values.metrics.podMonitor.enabled }}
+{{- else if $values.metrics.podMonitor.enabled }}
 {{- fail "metrics.podMonitor is for mode sidecar; use metrics.serviceMonitor" }}
 {{- end }}
 {{- end }}
 
-{{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
-     there may be as many that terminate. A StatefulSet's pod comes when the one before it is gone. */}}
-{{- define "flagsmith-heap-relay.checkPods" -}}
-{{- $most := .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicaCount | int }}
-{{- if not .Values.outbox.persistence.enabled }}
-{{- $surge := toString .Values.rollout.maxSurge }}
-{{- $most = add (mul 2 $most) (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
+{{/* Pods can come and go. */}}
+{{- define "flagsmith-heap-relay.checkReplicas" -}}
+{{- with .root.Values }}
+{{- if eq .mode "service" }}
+{{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
+{{- fail (printf "autoscaling.minReplicas is %d, more than maxReplicas, %d; lower the one or raise the other" (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
 {{- end }}
-{{- if lt (int .Values.expectedPods) (int $most) }}
-{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
+{{- if and (not .outbox.persistence.enabled) (eq (list .rollout.maxSurge .rollout.maxUnavailable | join " " | replace "%" "") "0 0") }}
+{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could be replaced; raise one of them" }}
 {{- end }}
-{{- end }}
-
-{{/* What the pod's probes and the Service ask for by number. */}}
-{{- define "flagsmith-heap-relay.checkPorts" -}}
-{{- range list "listen" "admin" }}
-{{- $port := include "flagsmith-heap-relay.known" (dict "config" $.config "section" . "key" "port") }}
-{{- if eq $port "0" }}
-{{- fail (printf "config.%s.port is 0, any free one, and the pod has to name it; write a number from 1 to 65535" .) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -57,13 +55,13 @@
 {{- end }}
 {{- end }}
 
-{{/* Pods can come and go. */}}
-{{- define "flagsmith-heap-relay.checkReplicas" -}}
-{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
-{{- fail (printf "autoscaling.minReplicas is %d, more than maxReplicas, %d; lower the one or raise the other" (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{/* What the pod's probes and the Service ask for by number. */}}
+{{- define "flagsmith-heap-relay.checkPorts" -}}
+{{- range list "listen" "admin" }}
+{{- $port := include "flagsmith-heap-relay.known" (dict "config" $.config "section" . "key" "port") }}
+{{- if eq $port "0" }}
+{{- fail (printf "config.%s.port is 0, any free one, and the pod has to name it; write a number from 1 to 65535" .) }}
 {{- end }}
-{{- if and (not .Values.outbox.persistence.enabled) (eq (list .Values.rollout.maxSurge .Values.rollout.maxUnavailable | join " " | replace "%" "") "0 0") }}
-{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could be replaced; raise one of them" }}
 {{- end }}
 {{- end }}
 

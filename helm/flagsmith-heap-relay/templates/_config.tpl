@@ -44,16 +44,11 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- if not $config.environments }}
 {{- fail "config.environments is empty, so nothing would be captured; name at least one environment (see values.yaml)" }}
 {{- end }}
-{{- include "flagsmith-heap-relay.checkMode" . }}
+{{- include "flagsmith-heap-relay.check" (dict "root" . "config" $config) }}
 {{- $share := include "flagsmith-heap-relay.share" (dict "root" . "config" $config) }}
 {{- if $share }}
 {{- $_ := set $config "defaults" (mustMergeOverwrite (dict "heap" (dict "share" (float64 $share))) (default dict $config.defaults)) }}
 {{- end }}
-{{- include "flagsmith-heap-relay.checkReplicas" . }}
-{{- include "flagsmith-heap-relay.checkHosts" (dict "root" . "config" $config) }}
-{{- include "flagsmith-heap-relay.checkPorts" (dict "config" $config) }}
-{{- include "flagsmith-heap-relay.checkGrace" (dict "root" . "config" $config) }}
-{{- include "flagsmith-heap-relay.checkVolume" (dict "root" . "config" $config) }}
 {{- toYaml $config }}
 {{- end }}
 
@@ -71,9 +66,23 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- if not $pods }}
 {{- fail (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that send at a time (2 x replicas and a rollout's surge), or give heap.share in config for: %s" (join ", " $missing)) }}
 {{- end }}
-{{- if eq .root.Values.mode "service" }}
 {{- include "flagsmith-heap-relay.checkPods" .root }}
-{{- end }}
 {{- divf 0.8 $pods | printf "%.6f" }}
+{{- end }}
+{{- end }}
+
+{{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
+     there may be as many that terminate. A StatefulSet's pod comes when the one before it is gone. Another chart's pods are
+     not known here. */}}
+{{- define "flagsmith-heap-relay.checkPods" -}}
+{{- if eq .Values.mode "service" }}
+{{- $most := .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicaCount | int }}
+{{- if not .Values.outbox.persistence.enabled }}
+{{- $surge := toString .Values.rollout.maxSurge }}
+{{- $most = add (mul 2 $most) (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
+{{- end }}
+{{- if lt (int .Values.expectedPods) (int $most) }}
+{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
+{{- end }}
 {{- end }}
 {{- end }}
