@@ -32,6 +32,9 @@ NEEDLESS = (
     "site-packages",
     "dist-packages",
 )
+# What of /app runs the relay. The rest is for whoever has a shell: to activate it, to compile against it, to call the
+# programs of other packages.
+WANTED = {APP: {"bin", "lib", "pyvenv.cfg"}, APP / "bin": {"python", "relay"}}
 # What the relay was installed with, and is not run with.
 BUILD_TOOLS = ("setuptools*", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
 # What the C library and OpenSSL look for by these names, and what tells a scanner which packages are here.
@@ -57,7 +60,7 @@ def main(root: Path) -> None:
     for path in (*pythons(), *map(Path, SYSTEM)):
         copy(path, root)
     copy(standard_library(), root, ignore=shutil.ignore_patterns(*NEEDLESS, "__pycache__", "*.a"))
-    copy(APP, root, ignore=shutil.ignore_patterns(*BUILD_TOOLS, "__pycache__"))
+    copy(APP, root, ignore=needless_of_app)
     for library in libraries(root):
         copy(library, root)
     name_user(root)
@@ -84,6 +87,12 @@ def pythons() -> Iterator[Path]:
 
 def standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
+
+
+def needless_of_app(folder: str, names: list[str]) -> set[str]:
+    if wanted := WANTED.get(Path(folder)):
+        return set(names) - wanted
+    return shutil.ignore_patterns(*BUILD_TOOLS, "__pycache__")(folder, names)
 
 
 def libraries(root: Path) -> set[Path]:

@@ -83,6 +83,10 @@ def test_it_holds_no_shell_no_package_manager_and_no_compiler(image: Image) -> N
     ]
 
 
+def test_its_own_programs_are_the_relay_and_what_runs_it(image: Image) -> None:
+    assert {path.name for path in image.files if path.parent == Path("app/bin")} == {"relay", "python"}
+
+
 def test_only_what_a_volume_may_cover_is_writable_for_its_user(image: Image) -> None:
     writable = {
         path for path, file in image.files.items() if not file.issym() and (file.uid == 65532 or file.mode & 0o002)
