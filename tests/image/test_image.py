@@ -1,5 +1,6 @@
 """The image, built by the Dockerfile and run as a cluster runs it. Slow: `make image` asks for these tests."""
 
+import re
 from pathlib import Path
 
 import aiohttp
@@ -85,6 +86,14 @@ def test_it_holds_no_shell_no_package_manager_and_no_compiler(image: Image) -> N
 
 def test_its_own_programs_are_the_relay_and_what_runs_it(image: Image) -> None:
     assert {path.name for path in image.files if path.parent == Path("app/bin")} == {"relay", "python"}
+
+
+def test_a_scanner_is_told_of_every_package_that_is_there_and_of_no_other(image: Image) -> None:
+    """It reports the holes of what is listed, and of nothing else."""
+    listed = set(re.findall(r"^Package: (.+)", image.read("var/lib/dpkg/status"), re.MULTILINE))
+
+    assert {"base-files", "ca-certificates", "libc6"} <= listed
+    assert not listed & {"apt", "bash", "coreutils", "dash", "dpkg", "gpgv", "perl-base", "tar", "util-linux"}
 
 
 def test_only_what_a_volume_may_cover_is_writable_for_its_user(image: Image) -> None:
