@@ -65,7 +65,7 @@ class Image:
             *self._command(config, data, *arguments),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "ROOT": self.root, "CONFIG": str(config), "DATA": str(data), "RUN_AS": self.user},
+            env={**storage(), "ROOT": self.root, "CONFIG": str(config), "DATA": str(data), "RUN_AS": self.user},
         )
         relay = RelayProcess(process)
         try:
