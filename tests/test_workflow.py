@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,12 @@ def test_a_job_may_do_nothing_that_it_does_not_say(path: Path) -> None:
 
 def test_every_python_that_is_promised_is_tested() -> None:
     [workflow] = [yaml.safe_load(path.read_text()) for path in WORKFLOWS]
+    promised = tomllib.loads(Path("pyproject.toml").read_text())["project"]["requires-python"]
 
-    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+
+    assert tested == ["3.11", "3.12", "3.13", "3.14"]
+    assert promised == f">={tested[0]}"
 
 
 def release() -> list[dict[str, Any]]:
