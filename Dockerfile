@@ -1,9 +1,9 @@
 # The relay alone: Python, its shared libraries, the relay. No shell, no package manager, no pip.
 #
 #   docker build -t flagsmith-heap-relay .
-#   docker run -v ./config.yaml:/etc/relay/config.yaml:ro -v relay:/var/lib/relay -p 18080:18080 flagsmith-heap-relay
 #
-# BASE_IMAGE is a slim Python of Debian; pin it with its digest: --build-arg BASE_IMAGE=python:3.13-slim-bookworm@sha256:…
+# How to run it is in docs/docker.md and docs/kubernetes.md. BASE_IMAGE is a slim Python of Debian; who wants the same bytes
+# again gives it with its digest, as the release does: --build-arg BASE_IMAGE=python:3.13-slim-bookworm@sha256:…
 ARG BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build

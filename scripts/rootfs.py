@@ -32,9 +32,12 @@ NEEDLESS = (
     "site-packages",
     "dist-packages",
 )
+# What of /app runs the relay. The rest is for whoever has a shell: to activate it, to compile against it, to call the
+# programs of other packages.
+WANTED = {APP: {"bin", "lib", "pyvenv.cfg"}, APP / "bin": {"python", "relay"}}
 # What the relay was installed with, and is not run with.
 BUILD_TOOLS = ("setuptools*", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
-# What the C library and OpenSSL look for by these names, and what tells a scanner which packages are here.
+# What the C library and OpenSSL look for by these names, and what tells a scanner which Debian this is.
 SYSTEM = (
     *(
         "/etc/ssl",
@@ -44,10 +47,11 @@ SYSTEM = (
         "/etc/nsswitch.conf",
         "/etc/os-release",
     ),
-    *("/usr/lib/os-release", "/etc/debian_version", "/var/lib/dpkg/status"),
+    *("/usr/lib/os-release", "/etc/debian_version"),
 )
 # Loaded by name when a thread ends, so that no list of needed libraries has it.
 BY_NAME = ("libgcc_s.so.1",)
+DPKG = Path("/var/lib/dpkg")
 
 
 def main(root: Path) -> None:
@@ -57,9 +61,10 @@ def main(root: Path) -> None:
     for path in (*pythons(), *map(Path, SYSTEM)):
         copy(path, root)
     copy(standard_library(), root, ignore=shutil.ignore_patterns(*NEEDLESS, "__pycache__", "*.a"))
-    copy(APP, root, ignore=shutil.ignore_patterns(*BUILD_TOOLS, "__pycache__"))
+    copy(APP, root, ignore=needless_of_app)
     for library in libraries(root):
         copy(library, root)
+    list_packages(root)
     name_user(root)
     compile_all(root)
     age(root, int(os.environ["SOURCE_DATE_EPOCH"]))
@@ -86,6 +91,12 @@ def standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
+def needless_of_app(folder: str, names: list[str]) -> set[str]:
+    if wanted := WANTED.get(Path(folder)):
+        return set(names) - wanted
+    return shutil.ignore_patterns(*BUILD_TOOLS, "__pycache__")(folder, names)
+
+
 def libraries(root: Path) -> set[Path]:
     """Every shared library that something in *root* needs, by the paths under which the loader finds them."""
     found = {Path(line.split()[-1]) for line in ldconfig() if line.split()[0] in BY_NAME}
@@ -106,9 +117,14 @@ def is_elf(path: Path) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
+def inside(path: Path, root: Path) -> Path:
+    """The place of *path* below *root*, by folders that are no links."""
+    return root / path.parent.resolve().relative_to("/") / path.name
+
+
 def copy(path: Path, root: Path, ignore: Ignore | None = None) -> None:
     """Copy *path* to its place below *root*; a link with what it leads to."""
-    target = root / path.parent.resolve().relative_to("/") / path.name
+    target = inside(path, root)
     if not path.exists() or target.exists() or target.is_symlink():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +135,28 @@ def copy(path: Path, root: Path, ignore: Ignore | None = None) -> None:
         shutil.copytree(path, target, symlinks=True, ignore=ignore)
     else:
         shutil.copy2(path, target)
+
+
+def list_packages(root: Path) -> None:
+    """Those packages of the base of which a file is in *root*, as dpkg keeps them.
+
+    A scanner reports the holes of what is listed: false alarms, if it is gone; none, if it is here and not listed.
+    """
+    here = {path.stem.partition(":")[0] for path in DPKG.glob("info/*.list") if has_a_file(path, root)}
+    packages = [each.strip("\n") for each in (DPKG / "status").read_text().split("\n\n")]
+    target = root / DPKG.relative_to("/") / "status"
+    target.parent.mkdir(parents=True)
+    target.write_text("".join(f"{each}\n\n" for each in packages if named(each) in here))
+
+
+def has_a_file(listing: Path, root: Path) -> bool:
+    """Whether *root* has a file of dpkg's *listing*. Folders have many owners."""
+    paths = map(Path, listing.read_text().splitlines())
+    return any(path.is_file() and os.path.lexists(inside(path, root)) for path in paths)
+
+
+def named(package: str) -> str:
+    return package.partition("\n")[0].removeprefix("Package: ")
 
 
 def name_user(root: Path) -> None:

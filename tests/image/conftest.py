@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ exec chroot --userspec="$RUN_AS" "$ROOT" "$@"
 
 
 def said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=storage()).stdout.strip()
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=storage()).stdout.strip()
 
 
 def storage() -> dict[str, str]:
@@ -42,8 +43,20 @@ class Image:
     engine: str
     # Its configuration as the Docker format has it: User, Entrypoint, Cmd, Env, Labels, Healthcheck.
     config: dict[str, Any]
-    # Its files, seen from outside.
-    root: Path
+    # Its files. An archive tells whose they are to anybody; unpacked by one who is not root, they would be his.
+    archive: tarfile.TarFile
+    # Where they are mounted, without an engine.
+    root: str = ""
+
+    @property
+    def files(self) -> dict[Path, tarfile.TarInfo]:
+        """Everything in it by its path, which begins with no slash."""
+        return {Path(member.name): member for member in self.archive}
+
+    def read(self, path: str) -> str:
+        content = self.archive.extractfile(self.files[Path(path)])
+        assert content is not None, f"{path} is no file"
+        return content.read().decode()
 
     @asynccontextmanager
     async def running(self, config: Path, data: Path, *arguments: str) -> AsyncIterator[RelayProcess]:
@@ -52,7 +65,7 @@ class Image:
             *self._command(config, data, *arguments),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "ROOT": str(self.root), "CONFIG": str(config), "DATA": str(data), "RUN_AS": self.user},
+            env={**storage(), "ROOT": self.root, "CONFIG": str(config), "DATA": str(data), "RUN_AS": self.user},
         )
         relay = RelayProcess(process)
         try:
@@ -77,23 +90,19 @@ class Image:
 
 
 @pytest.fixture(scope="session")
-def image() -> Iterator[Image]:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    archive, root = str(tmp_path_factory.mktemp("image") / "files.tar"), ""
     engine = said("scripts/image", TAG)
     if engine == "buildah":
         container = said("buildah", "from", "--pull=never", TAG)
-        described = json.loads(said("buildah", "inspect", "--type", "image", TAG))["Docker"]["config"]
-        yield Image(engine, described, Path(said("buildah", "mount", container)))
-        said("buildah", "rm", container)
-        return
-    container = said(engine, "create", TAG)
-    described = json.loads(said(engine, "inspect", TAG))[0]["Config"]
-    yield Image(engine, described, export(engine, container))
+        config = json.loads(said("buildah", "inspect", "--type", "image", TAG))["Docker"]["config"]
+        root = said("buildah", "mount", container)
+        said("tar", "-C", root, "-cf", archive, ".")
+    else:
+        container = said(engine, "create", TAG)
+        described = json.loads(said(engine, "inspect", TAG))[0]
+        config = {**described, **described["Config"]}  # podman has the health check beside it
+        said(engine, "export", "--output", archive, container)
+    with tarfile.open(archive) as files:
+        yield Image(engine, config, files, root)
     said(engine, "rm", container)
-
-
-def export(engine: str, container: str) -> Path:
-    """Its files, unpacked."""
-    folder = Path(said("mktemp", "-d"))
-    with subprocess.Popen([engine, "export", container], stdout=subprocess.PIPE) as tar:
-        subprocess.run(["tar", "-xf", "-", "-C", str(folder)], stdin=tar.stdout, check=True)
-    return folder
