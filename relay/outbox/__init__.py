@@ -109,7 +109,7 @@ class Outbox(Protocol):
 
         Claims it does not name stay leased. Whatever somebody else claimed meanwhile is theirs, and is left
         alone. Dead letters past their share of the storage push out the oldest ones, counted as dropped
-        ("dead_letters_full"). The journal learns of each attempt, and of the answer as of *now*.
+        ("dead_letters_full"). Attempts are counted, and the journal keeps the last five of each event.
         """
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from relay.errors import OutboxFull
 from relay.model import (
+    Attempt,
     Cause,
     Claim,
     Coalescing,
@@ -24,7 +25,7 @@ from relay.model import (
 )
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.bookkeeping import SLICE, Total, by_day, take
-from relay.outbox.journal import note_answers, note_repeats, trim_journal, write_journal
+from relay.outbox.journal import note_attempts, note_repeats, trim_journal, write_journal
 from relay.outbox.latest import lanes_behind, mark, supersede
 from relay.outbox.sent import Edition, edition, end, remember, touch, trim, unsay
 from relay.outbox.tables import (
@@ -245,13 +246,13 @@ def settle(
     acked = {number: held.pop(number) for number in held.keys() & settlement.ack}
     died = {number: held.pop(number) for number in held.keys() & settlement.dead_letter.keys()}
     _acknowledge(database, acked)
-    _dead_letter(database, died, settlement.dead_letter, now, attempts=1)
+    _dead_letter(database, died, settlement.dead_letter, now, settlement.attempts)
     trim_dead_letters(database, dead_letter_bytes)
-    retried = _let_go(database, held.keys() & settlement.retry.keys(), settlement.retry, attempts=1)
-    released = _let_go(database, (held.keys() - retried) & settlement.release.keys(), settlement.release, attempts=0)
-    note_answers(database, acked, settlement.answers, now, delivered=True)
-    note_answers(database, died.keys() | retried, settlement.answers, now, delivered=False)
-    return frozenset(acked.keys() | died.keys() | retried | released)
+    retried = held.keys() & settlement.retry.keys()
+    _let_go(database, {number: settlement.retry[number] for number in retried}, settlement.attempts)
+    note_attempts(database, acked, settlement.attempts, delivered=True)
+    note_attempts(database, died.keys() | retried, settlement.attempts, delivered=False)
+    return frozenset(acked.keys() | died.keys() | retried)
 
 
 def _acknowledge(database: sqlite3.Connection, acked: Mapping[int, Waiting]) -> None:
@@ -265,21 +266,19 @@ def _dead_letter(
     died: Mapping[int, Waiting],
     causes: Mapping[int, Cause],
     now: float,
-    *,
-    attempts: int,
+    attempts: Mapping[int, Sequence[Attempt]],
 ) -> None:
     unsay(database, died)
     stop_waiting(database, died)
-    made = {number: one.attempts + attempts for number, one in died.items()}
+    made = {number: one.attempts + len(attempts.get(number, ())) for number, one in died.items()}
     bury(database, {number: causes[number] for number in died}, now, made)
 
 
-def _let_go(database: sqlite3.Connection, numbers: set[int], due: Mapping[int, float], *, attempts: int) -> set[int]:
+def _let_go(database: sqlite3.Connection, due: Mapping[int, float], attempts: Mapping[int, Sequence[Attempt]]) -> None:
     database.executemany(
         "UPDATE waiting SET due = ?, token = NULL, attempts = attempts + ? WHERE id = ?",
-        ((due[number], attempts, number) for number in numbers),
+        ((moment, len(attempts.get(number, ())), number) for number, moment in due.items()),
     )
-    return numbers
 
 
 # Sweeping.
@@ -297,7 +296,7 @@ def expire(database: sqlite3.Connection, *, before: float, now: float, dead_lett
             (lane, environment, before, now, now + AHEAD_SECONDS, SLICE - len(expired)),
         )
         expired |= {number: Waiting(environment, lane, *one) for number, *one in rows}
-    _dead_letter(database, expired, dict.fromkeys(expired, EXPIRED), now, attempts=0)
+    _dead_letter(database, expired, dict.fromkeys(expired, EXPIRED), now, {})
     trim_dead_letters(database, dead_letter_bytes)
     return Counter(one.environment for one in expired.values())
 

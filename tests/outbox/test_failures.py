@@ -16,7 +16,7 @@ from relay.errors import OutboxError, OutboxFull
 from relay.model import Book, Settlement
 from relay.outbox.sqlite import SqliteOutbox
 from tests.lacking import lacking
-from tests.outbox.boxes import LANE, NOON, ROOMY, events, fill, opened
+from tests.outbox.boxes import LANE, NOON, ROOMY, events, fill, opened, tried
 
 
 def sqlite_outbox(path: Path) -> SqliteOutbox:
@@ -61,7 +61,8 @@ async def deliver_all(outbox: SqliteOutbox) -> int:
     while (lease := await outbox.claim(LANE, limit=1000, max_bytes=750_000, now=now, lease=60)).claims:
         again = {one.id: now + 1 for one in lease.claims if not one.attempts}
         ack = frozenset(one.id for one in lease.claims if one.attempts)
-        await outbox.settle(lease.token, Settlement(ack=ack, retry=again), now=now)
+        made = {one.id: [tried()] for one in lease.claims}
+        await outbox.settle(lease.token, Settlement(ack=ack, retry=again, attempts=made), now=now)
         delivered, now = delivered + len(ack), now + 1
     return delivered
 
