@@ -7,6 +7,7 @@ from relay.admin.figures import Reading
 from relay.core.orphans import orphaned
 from relay.core.status import (
     EnvironmentStatus,
+    ErrorStatus,
     HourStatus,
     LaneStatus,
     OrphanStatus,
@@ -67,7 +68,7 @@ def _environment(name: str, book: Book, reading: Reading, now: float) -> Environ
 
 
 def _lane(state: LaneState, waiting: int, now: float) -> LaneStatus:
-    answer = state.answer
+    answer, error = state.answer, state.error
     lane = LaneStatus(
         heap=state.lane.url,
         standing=state.standing,
@@ -76,9 +77,10 @@ def _lane(state: LaneState, waiting: int, now: float) -> LaneStatus:
         status=answer.status if answer else 0,
         kind=answer.kind if answer else "",
         at=answer.path if answer else "",
-        answered_at=state.answered_at,
+        answered_at=answer.at if answer else None,
         used=round(state.used, 3),
         failures=state.failures,
+        last_error=ErrorStatus(error.status, error.kind, error.path, error.at) if error else None,
     )
     return replace(lane, sentence=sentence(lane, waiting, now))
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
+from relay.core.settle import Kind
 from relay.core.status import (
     CapStatus,
     EnvironmentStatus,
+    ErrorStatus,
     ForecastStatus,
+    LaneStatus,
     OrphanStatus,
     Status,
     clock,
@@ -84,7 +87,10 @@ def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
     yield environment.name
     if lane is not None:
         yield _fact("  lane", lane.sentence)
-        yield _fact("  heap", f"{lane.heap}{_answer(environment, now)}")
+        answer = "" if lane.answered_at is None else f", last answer: {_said(lane, now)}"
+        yield _fact("  heap", f"{lane.heap}{answer}")
+        if lane.last_error is not None and lane.kind == Kind.DELIVERED:
+            yield _fact("  error", f"{_said(lane.last_error, now)}, good since")
     hour = environment.history
     if hour.captured:
         yield _fact("  hour", f"{sum(hour.captured):,} captured, {sum(hour.delivered):,} delivered")
@@ -99,12 +105,9 @@ def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
         yield _fact(f"  {name}", ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items())))
 
 
-def _answer(environment: EnvironmentStatus, now: float) -> str:
-    lane = environment.lane
-    if lane is None or lane.answered_at is None:
-        return ""
-    place = f" about {lane.at}" if lane.at else ""
-    return f", last answer: {lane.kind} {lane.status or ''}".rstrip() + f"{place} at {clock(lane.answered_at, now)}"
+def _said(answer: LaneStatus | ErrorStatus, now: float) -> str:
+    place = f" about {answer.at}" if answer.at else ""
+    return f"{answer.kind} {answer.status or ''}".rstrip() + f"{place} at {clock(answer.answered_at or now, now)}"
 
 
 def _forecast(forecast: ForecastStatus) -> Iterator[str]:

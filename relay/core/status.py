@@ -17,6 +17,17 @@ AT_THE_LIMIT = 0.9
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorStatus:
+    """An answer of Heap that was no success."""
+
+    # Its HTTP status (0: there was none), its kind, where in an event it found fault, and when.
+    status: int
+    kind: str
+    at: str
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class LaneStatus:
     """How the Heap app of one environment stands."""
 
@@ -37,6 +48,8 @@ class LaneStatus:
     used: float = 0.0
     # Requests in a row that Heap did not judge.
     failures: int = 0
+    # Its last answer that was no success, since the relay was started.
+    last_error: ErrorStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

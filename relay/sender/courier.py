@@ -1,7 +1,7 @@
 """The delivery of one lane: one request in flight, and a pause or a hold when Heap wants it so."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -183,19 +183,19 @@ class Courier:
             if not answers:
                 later |= {claim.id: self._clock.wall() for claim in selection.go}
                 break
-            await self._conclude(holding, round_, round_.answered(selection.go, *answers), answers[-1])
+            await self._conclude(holding, round_, round_.answered(selection.go, *answers), answers)
         if holding.lost:
             log.warning("lease.lost", heap=self.lane.url, events=len(claims))
         else:
             await self._settle(holding, round_, round_.end(), later)
 
-    async def _conclude(self, holding: Holding, round_: Round, outcome: Outcome, answer: Answer) -> None:
-        """One answer is in: heed it, say so, settle."""
-        self._standing.heed(answer)
+    async def _conclude(self, holding: Holding, round_: Round, outcome: Outcome, answers: Sequence[Answer]) -> None:
+        """The answers to one part are in: heed them, say so, settle."""
+        self._standing.heed(answers)
         now = self._clock.wall()
         for claim in outcome.delivered:
             self._metrics.delivery_lag.observe(max(0.0, now - claim.event.captured_at))
-        self._tell(outcome, answer)
+        self._tell(outcome, answers[-1])
         await self._settle(holding, round_, outcome, {})
 
     async def _settle(self, holding: Holding, round_: Round, outcome: Outcome, later: Mapping[int, float]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from relay.core.settle import Kind
 from relay.core.status import (
     EnvironmentStatus,
+    ErrorStatus,
     ForecastStatus,
     HourStatus,
     LaneStatus,
@@ -24,6 +25,7 @@ PAUSED = replace(
     OPEN, standing="paused", since=NOW - 180, until=NOW + 40, status=503, kind=Kind.BUSY, failures=4, used=0.0
 )
 HELD = replace(PAUSED, standing="held", status=404, kind=Kind.DENIED, failures=0)
+RECOVERED = replace(OPEN, last_error=ErrorStatus(503, Kind.BUSY, "", NOW - 180))
 
 FORECAST = ForecastStatus(
     send="every_call",

@@ -92,8 +92,8 @@ async def test_a_difference_in_the_books_is_seen(watched: Watched) -> None:
 
 @pytest.mark.parametrize("standing", STATES)
 async def test_exactly_one_state_of_a_lane_is_set(watched: Watched, standing: str) -> None:
-    answer = Answer(Kind.BUSY, 503)
-    watched.lanes.append(LaneState(LANE, standing, None, None, answer, 1000.0, 1, 0.25))  # type: ignore[arg-type]
+    answer = Answer(Kind.BUSY, 503, at=1000.0)
+    watched.lanes.append(LaneState(LANE, standing, None, None, answer, answer, 1, 0.25))  # type: ignore[arg-type]
 
     await watched.figures.refresh()
 

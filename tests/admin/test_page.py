@@ -19,7 +19,7 @@ from relay.model import ConfigState
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.admin.browser import Complaints, chromium, served
-from tests.admin.statuses import FORECAST, HELD, NOW, OPEN, PAUSED, environment, status
+from tests.admin.statuses import FORECAST, HELD, NOW, OPEN, PAUSED, RECOVERED, environment, status
 from tests.conftest import CLIENT_KEY, settings, write
 from tests.lacking import lacking
 from tests.test_app import identify
@@ -91,6 +91,18 @@ async def test_what_needs_somebody_is_said_in_words_and_comes_first(browser: Bro
         assert "off by 1" in text
         assert "costly: 10,000 of 10,000 events of its daily cap: the rest of the day is skipped." in text
         await expect(page.locator("#ready")).to_have_text("not ready")
+
+
+async def test_heaps_last_error_is_told_after_it_recovered(browser: BrowserContext) -> None:
+    async with served(lambda: status(environment("production", RECOVERED))) as url:
+        page, _ = await opened(browser, url)
+
+        heap = page.locator("section", has_text="last error")
+        facts = [await fact.inner_text() for fact in await heap.locator("dd").all()]
+
+    error = facts.index("busy 503")
+    assert facts[error + 1] == "2026-11-24 14:02 UTC, good since"
+    assert "delivered 200" in facts[:error]
 
 
 async def test_what_each_way_to_send_would_bring_is_told_where_somebody_looks(browser: BrowserContext) -> None:

@@ -8,6 +8,7 @@ import aiohttp
 
 from relay.admin.status import status_of
 from relay.core.settle import Answer, Kind
+from relay.core.status import ErrorStatus
 from relay.model import Lane
 from relay.sandbox.heap import Reply, StandInHeap
 from relay.sender import LaneState
@@ -20,8 +21,8 @@ PATHS = ("/", "/status.json", "/status.txt", "/metrics")
 
 
 async def test_books_lane_and_history_of_an_environment(watched: Watched) -> None:
-    answer = Answer(Kind.BUSY, 503)
-    watched.lanes.append(LaneState(LANE, "paused", 990.0, 1040.0, answer, 999.0, 3, 0.25))
+    answer = Answer(Kind.BUSY, 503, at=999.0)
+    watched.lanes.append(LaneState(LANE, "paused", 990.0, 1040.0, answer, answer, 3, 0.25))
     await watched.figures.refresh()
     await watched.outbox.put([event(1, 900.0), event(2, 950.0)], [], {("tests", "skipped", "empty"): 3})
     watched.capture.captured["tests"], watched.capture.in_hand["tests"] = 6, 1
@@ -35,6 +36,18 @@ async def test_books_lane_and_history_of_an_environment(watched: Watched) -> Non
     assert found.lane is not None
     assert (found.lane.standing, found.lane.status, found.lane.kind, found.lane.failures) == ("paused", 503, "busy", 3)
     assert found.lane.sentence == "Heap answers 503 since 00:16 UTC, 2 events waiting, next try in 40 s"
+
+
+async def test_the_last_error_is_told_after_heap_recovered(watched: Watched) -> None:
+    good, bad = Answer(Kind.DELIVERED, 200, at=999.0), Answer(Kind.REFUSED, 400, path="events[0].identity", at=990.0)
+    watched.lanes.append(LaneState(LANE, "open", None, None, good, bad, 0, 0.25))
+    await watched.figures.refresh()
+
+    [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
+
+    assert found.lane is not None
+    assert (found.lane.kind, found.lane.answered_at) == ("delivered", 999.0)
+    assert found.lane.last_error == ErrorStatus(400, "refused", "events[0].identity", 990.0)
 
 
 async def test_events_of_an_app_that_nobody_names_are_orphans(watched: Watched) -> None:
@@ -85,6 +98,7 @@ async def test_the_json_has_the_documented_shape(
     ]
     assert list(environment["lane"]) == [
         *("heap", "standing", "sentence", "since", "until", "status", "kind", "at", "answered_at", "used", "failures"),
+        "last_error",
     ]
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 from relay.core.report import report
 from relay.core.status import CapStatus, OrphanStatus, OutboxStatus
 from relay.model import ConfigState
-from tests.admin.statuses import FORECAST, NOW, PAUSED, environment, status
+from tests.admin.statuses import FORECAST, NOW, PAUSED, RECOVERED, environment, status
 
 
 def test_a_report_in_full() -> None:
-    costly = environment("production", forecast=FORECAST, daily_cap=CapStatus(1_000_000, "stop", 810_000))
+    costly = environment("production", RECOVERED, forecast=FORECAST, daily_cap=CapStatus(1_000_000, "stop", 810_000))
     paused = environment("staging", PAUSED, 12304, dead_letters={"expired": 2, "refused_by_heap": 1})
 
     assert (
@@ -25,6 +25,7 @@ books     balanced
 production
   lane    nothing waits
   heap    https://heapanalytics.com, last answer: delivered 200 at 14:04 UTC
+  error   busy 503 at 14:02 UTC, good since
   hour    100 captured, 90 delivered
   a day   1,200,000 by every_call, at most 60,000 by on_change, after 3 h of traffic
   peak    3,000 events in the busiest minute, 20.0% of Heap's limit, 25.0% of its share

@@ -150,6 +150,23 @@ async def test_a_paused_lane_says_until_when(post: Post) -> None:
     assert state.answer.status == 429
 
 
+async def test_a_lane_knows_heaps_last_error_after_it_recovered(post: Post) -> None:
+    """Also one that was over within a lease."""
+    post.heap.replies.append(Reply(503, b"of person-0"))
+    await post.put(1)
+
+    async with post.sending() as sender:
+        await post.until_empty()
+        state = await first_state(sender)
+
+    assert (state.standing, state.since) == ("open", None)
+    assert state.answer is not None
+    assert state.error is not None
+    assert (state.answer.kind, state.error.kind, state.error.status) == (Kind.DELIVERED, Kind.BUSY, 503)
+    assert state.error.at == pytest.approx(post.time.began + post.heap.requests[0].received_at)
+    assert state.error.text == ""
+
+
 async def first_state(sender: Sender) -> LaneState:
     return sender.lanes()[0]
 
