@@ -1,5 +1,6 @@
 """Make the status from a reading: values only, so that any thread can."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from relay import __version__
@@ -16,7 +17,7 @@ from relay.core.status import (
     sentence,
     totals,
 )
-from relay.model import Book, ConfigState
+from relay.model import Book, ConfigState, Lane
 from relay.sender import LaneState
 
 
@@ -30,7 +31,8 @@ def status_of(
     config: ConfigState | None = None,
 ) -> Status:
     """Everything that is known at *now*; without *started_at* and *config* no relay runs."""
-    environments = [_environment(name, book, reading, now) for name, book in reading.kept().items()]
+    waiting = {(level.lane, level.environment): level.events for level in reading.levels}
+    environments = [_environment(name, book, reading, waiting, now) for name, book in reading.kept().items()]
     return Status(
         version=__version__,
         started_at=started_at,
@@ -44,7 +46,9 @@ def status_of(
     )
 
 
-def _environment(name: str, book: Book, reading: Reading, now: float) -> EnvironmentStatus:
+def _environment(
+    name: str, book: Book, reading: Reading, waiting: Mapping[tuple[Lane, str], int], now: float
+) -> EnvironmentStatus:
     in_hand, difference = reading.in_hand.get(name, 0), reading.differences.get(name, 0)
     state = reading.state(name)
     return EnvironmentStatus(
@@ -61,7 +65,7 @@ def _environment(name: str, book: Book, reading: Reading, now: float) -> Environ
         dead_letters=book.dead_letters,
         oldest=reading.oldest.get(name),
         history=reading.hours.get(name, HourStatus()),
-        lane=_lane(state, book.waiting, now) if state else None,
+        lane=_lane(state, waiting.get((state.lane, name), 0), now) if state else None,
         daily_cap=reading.caps.get(name),
         forecast=reading.forecasts.get(name),
     )

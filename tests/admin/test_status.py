@@ -61,6 +61,18 @@ async def test_events_of_an_app_that_nobody_names_are_orphans(watched: Watched) 
     assert [each.name for each in found.environments] == ["tests", "old", "older"]
 
 
+async def test_a_lane_does_not_count_what_waits_for_the_app_that_the_environment_had_before(watched: Watched) -> None:
+    """It is no trouble of this lane's, and goes nowhere until somebody moves it."""
+    watched.lanes.append(LaneState(LANE, "open", None, None, None, None, 0, 0.0))
+    await watched.outbox.put([event(1, lane=OTHER), event(2, lane=OTHER)], [], {})
+    await watched.figures.refresh()
+
+    [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
+
+    assert found.lane is not None
+    assert (found.waiting, found.lane.sentence) == (2, "nothing waits")
+
+
 async def test_an_environment_that_is_gone_is_told_while_something_of_it_is_left(watched: Watched) -> None:
     watched.figures.environments = {}
     await watched.outbox.put([event(1)], [], {("empty", "skipped", "empty"): 3})
