@@ -402,6 +402,8 @@ class Usage:
 
     size: int
     capacity: int
+    # Why the disk has no room for even a small event, in the words of OutboxFull; empty where it has.
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class Gauges(Collector):
         reading = self._figures.reading
         states = {name: state for name in reading.environments if (state := reading.state(name))}
         yield from _outbox(reading)
-        yield from _events(reading, self._clock.wall())
+        if reading.read_at is not None:
+            yield from _events(reading, self._clock.wall())
         yield from _lanes(states)
         ratios = {name: cap.today / cap.events for name, cap in reading.caps.items()}
         yield _gauge("relay_daily_cap_ratio", "Events of this UTC day by the daily cap.", ratios)

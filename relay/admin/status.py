@@ -31,7 +31,7 @@ def status_of(
     config: ConfigState | None = None,
 ) -> Status:
     """Everything that is known at *now*; without *started_at* and *config* no relay runs."""
-    waiting = {(level.lane, level.environment): level.events for level in reading.levels}
+    waiting = _waiting(reading)
     environments = [_environment(name, book, reading, waiting, now) for name, book in reading.kept().items()]
     return Status(
         version=__version__,
@@ -65,13 +65,21 @@ def _environment(
         dead_letters=book.dead_letters,
         oldest=reading.oldest.get(name),
         history=reading.hours.get(name, HourStatus()),
-        lane=_lane(state, waiting.get((state.lane, name), 0), now) if state else None,
+        lane=_lane(state, waiting.get((state.lane, name)), now) if state else None,
         daily_cap=reading.caps.get(name),
         forecast=reading.forecasts.get(name),
     )
 
 
-def _lane(state: LaneState, waiting: int, now: float) -> LaneStatus:
+def _waiting(reading: Reading) -> dict[tuple[Lane, str], int]:
+    """What waits in each environment's own lane; nothing where that is not known."""
+    if reading.read_at is None:
+        return {}
+    none = {(lane, name): 0 for name, lane in reading.environments.items()}
+    return none | {(level.lane, level.environment): level.events for level in reading.levels}
+
+
+def _lane(state: LaneState, waiting: int | None, now: float) -> LaneStatus:
     answer, error = state.answer, state.error
     lane = LaneStatus(
         heap=state.lane.url,
@@ -95,7 +103,8 @@ def _outbox(reading: Reading, in_memory: bool) -> OutboxStatus:
         bytes=reading.usage.size if reading.usage else 0,
         capacity=reading.usage.capacity if reading.usage else 0,
         oldest=min(reading.oldest.values(), default=None),
-        problem=reading.problem,
+        problem=reading.problem or reading.refusal,
+        read_at=reading.read_at,
     )
 
 

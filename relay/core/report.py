@@ -11,6 +11,7 @@ from relay.core.status import (
     LaneStatus,
     OrphanStatus,
     Status,
+    Totals,
     clock,
     count,
     moment,
@@ -19,13 +20,16 @@ from relay.core.status import (
 from relay.model import ConfigState
 
 MIB = 2.0**20
+UNKNOWN = "not known: the outbox was not read yet"
+# Figures are read every second; older ones are told with their time.
+OLD_SECONDS = 10.0
 
 
 def report(status: Status) -> str:
     """All of *status* in lines that fit a terminal."""
     lines = [*_head(status), "", *_orphans(status)]
     for environment in status.environments:
-        lines += [*_environment(environment, status.now), ""]
+        lines += [*_environment(environment, status.now, known=status.outbox.read_at is not None), ""]
     if not status.environments:
         lines += ["No environment is named in the YAML: flags are forwarded, nothing is captured.", ""]
     return "\n".join(lines)
@@ -41,7 +45,13 @@ def _head(status: Status) -> Iterator[str]:
     if status.config is not None:
         yield from _config(status.config, status.now)
     yield _fact("outbox", _outbox(status))
-    total = status.totals
+    if status.outbox.read_at is None:
+        yield _fact("totals", UNKNOWN)
+    else:
+        yield from _totals(status.totals)
+
+
+def _totals(total: Totals) -> Iterator[str]:
     sums = f"{total.captured:,} captured, {total.delivered:,} delivered, {total.waiting:,} waiting"
     yield _fact("totals", f"{sums}, {total.dead_letters:,} dead letters, {total.refused:,} refused")
     balanced = "balanced" if not total.difference else f"off by {total.difference:,}: please report this as a bug"
@@ -62,10 +72,12 @@ def _config(config: ConfigState, now: float) -> Iterator[str]:
 
 def _outbox(status: Status) -> str:
     outbox = status.outbox
-    if outbox.problem:
-        return f"{outbox.kind}, FAILING: {outbox.problem}"
-    share = f"{outbox.bytes / MIB:,.1f} of {outbox.capacity / MIB:,.0f} MiB"
-    return f"{outbox.kind}, {share}{_age(outbox.oldest, status.now)}"
+    failing = f", FAILING: {outbox.problem}" if outbox.problem else ""
+    if outbox.read_at is None:
+        return f"{outbox.kind}{failing}"
+    share = f"{outbox.bytes / MIB:,.1f} of {outbox.capacity / MIB:,.0f} MiB{_age(outbox.oldest, status.now)}"
+    old = f"; read last at {clock(outbox.read_at, status.now)}" if status.now - outbox.read_at > OLD_SECONDS else ""
+    return f"{outbox.kind}, {share}{failing}{old}"
 
 
 def _orphans(status: Status) -> Iterator[str]:
@@ -82,7 +94,7 @@ def _orphan(orphan: OrphanStatus, now: float) -> str:
     return f"ORPHANED: {waiting}, captured for {whose}; no environment names this app any more."
 
 
-def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
+def _environment(environment: EnvironmentStatus, now: float, *, known: bool) -> Iterator[str]:
     lane = environment.lane
     yield environment.name
     if lane is not None:
@@ -100,7 +112,7 @@ def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
         yield _fact("  cap", _cap(environment.daily_cap))
     if environment.oldest is not None:
         yield _fact("  oldest", f"waits for {span(now - environment.oldest)}")
-    yield _fact("  books", _books(environment))
+    yield _fact("  books", _books(environment) if known else UNKNOWN)
     for name, reasons in _reasons(environment):
         yield _fact(f"  {name}", ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items())))
 

@@ -174,4 +174,4 @@ class Outbox(Protocol):
         """What the journal knows of *identity*, newest first; reads all of it where there is less than *limit*."""
 
     async def usage(self) -> Usage:
-        """The storage in use against `max_bytes`."""
+        """The storage in use against `max_bytes`, and whether the disk has room for more."""

@@ -81,7 +81,7 @@ def put(
     """Store all of it, where *disk_bytes* are free on the disk; return what was learned. Raises OutboxFull."""
     learned: dict[Who, Sent] = {}
     if events or dead_letters or journal:
-        _require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
+        require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
         first = next_number(database)
         behind = lanes_behind(database, events, coalescing.latest)
         _put_events(database, events)
@@ -144,8 +144,11 @@ def _require_room(database: sqlite3.Connection, max_bytes: int) -> None:
         raise OutboxFull(f"is full: {used:,} bytes would be in use, of {max_bytes:,}")
 
 
-def _require_reserve(database: sqlite3.Connection, disk_bytes: int, events: Sequence[Event]) -> None:
-    """Bodies are written twice: to the log, then to the file, which fills its own free pages before it grows."""
+def require_reserve(database: sqlite3.Connection, disk_bytes: int, events: Sequence[Event] = ()) -> None:
+    """Raise OutboxFull where *events* would take what of *disk_bytes* is kept for delivering.
+
+    Bodies are written twice: to the log, then to the file, which fills its own free pages before it grows.
+    """
     needed = 2 * sum(len(event.body) for event in events)
     if disk_bytes + reusable(database) < RESERVE_BYTES + needed:
         raise OutboxFull(

@@ -61,7 +61,7 @@ def status(*environments: EnvironmentStatus, **changes: Any) -> Status:
         now=NOW,
         ready=True,
         config=ConfigState("3f9ac01be22d" + "0" * 52, NOW - 3600),
-        outbox=OutboxStatus("sqlite", 1 << 20, 512 << 20),
+        outbox=OutboxStatus("sqlite", 1 << 20, 512 << 20, read_at=NOW),
         environments=environments,
         totals=totals(environments),
     )

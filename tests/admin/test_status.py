@@ -97,7 +97,7 @@ async def test_the_json_has_the_documented_shape(
         *("version", "started_at", "now", "ready", "config", "outbox", "environments", "orphans", "totals"),
     ]
     assert list(told["config"]) == ["digest", "loaded_at", "stale", "mistakes", "needs_restart", "last_good"]
-    assert list(told["outbox"]) == ["kind", "bytes", "capacity", "oldest", "problem"]
+    assert list(told["outbox"]) == ["kind", "bytes", "capacity", "oldest", "problem", "read_at"]
     [environment] = told["environments"]
     assert list(environment) == [
         *("name", "captured", "delivered", "superseded", "waiting", "in_hand", "difference"),
