@@ -161,13 +161,14 @@ class Capture:
     async def _read_small(self) -> None:
         while self._small and len(self._done) < COMMIT_EVENTS:
             offer = self._small.popleft()
-            known = self._coalescer.know(offer.exchange)
-            prepared = Prepared(state=known) if known else self._reader.read_small(offer.exchange)
-            if prepared is None:
-                self._read_in_thread(offer)
+            if known := self._coalescer.know(offer.exchange):
+                self._done.append(_Outcome(offer, known))
+            elif prepared := self._reader.read_small(offer.exchange):
+                self._done.append(_Outcome(offer, prepared.state, prepared))
             else:
-                self._done.append(_Outcome(offer, prepared))
-            await self._breathe()
+                self._read_in_thread(offer)
+            if self._is_long():
+                await self._breathe()
         if self._small:
             self._work.set()
 
@@ -181,23 +182,24 @@ class Capture:
                 # Taken off once it is read, so that none is lost where the task is broken off and restarted.
                 offer = self._large[0]
                 prepared = await asyncio.to_thread(self._reader.read, offer.exchange)
-                self._done.append(_Outcome(self._large.popleft(), prepared))
+                self._done.append(_Outcome(self._large.popleft(), prepared.state, prepared))
                 self._work.set()
             await self._large_work.wait()
             self._large_work.clear()
 
     async def _commit(self) -> None:
         outcomes = self._done[:]
-        round_ = await self._coalescer.begin({one.prepared.state.who for one in outcomes if one.prepared.state})
+        round_ = await self._coalescer.begin({one.state.who for one in outcomes if one.state})
         del self._done[: len(outcomes)]
         batch = _Batch()
         try:
             for outcome in outcomes:
-                state = outcome.prepared.state
-                self._add(await self._coalesced(outcome, state, round_) if state else self._capped(outcome), batch)
-                await self._breathe()
-            for environment, times in batch.unchanged.items():
-                self._note(environment, "skipped", UNCHANGED.reason, times)
+                await self._decide(outcome, round_, batch)
+                if self._is_long():
+                    await self._breathe()
+            for name, times in batch.unchanged.items():
+                self.forecasts.see(name, UNCHANGED, times)
+                self._note(name, "skipped", UNCHANGED.reason, times)
             if not await self._store(batch):
                 await self._store(_Batch())
         finally:
@@ -207,53 +209,56 @@ class Capture:
         if not self.in_hand.total():
             self._idle.set()
 
-    async def _coalesced(self, outcome: "_Outcome", state: State, round_: Round) -> "_Outcome":
-        """The outcome, once it is decided whether what is sent only as news is news."""
-        offer, prepared = outcome.offer, outcome.prepared
-        if prepared.entry:
-            self._coalescer.learn(offer.exchange, state)
-        at = offer.exchange.received_at
-        verdict = round_.decide(state, at)
-        if not verdict.send:
-            return _Outcome(offer, Prepared(skipped=verdict.reason, state=state), rests=round_.is_sending(state.who))
-        if not prepared.entry:
-            prepared = await self._read_after_all(offer.exchange)
-        outcome = self._capped(_Outcome(offer, prepared.sent_for(verdict)))
-        if outcome.prepared.state:
-            round_.send(outcome.prepared.state, at)
-        return outcome
+    async def _decide(self, outcome: "_Outcome", round_: Round, batch: "_Batch") -> None:
+        """Add to *batch* what becomes of *outcome*: all of it, unless it is sent only as news, and is none."""
+        exchange, state, prepared = outcome.offer.exchange, outcome.state, outcome.prepared
+        verdict = round_.decide(state, exchange.received_at) if state else None
+        if prepared and state:
+            self._coalescer.learn(exchange, state)
+        if state and verdict == UNCHANGED:
+            self._rest(outcome, state, round_, batch)
+            return
+        prepared = prepared or await self._read_after_all(exchange)
+        prepared = self._capped(prepared.sent_for(verdict) if verdict else prepared)
+        if prepared.state:
+            round_.send(prepared.state, exchange.received_at)
+        self._add(exchange.environment, prepared, batch)
 
-    def _capped(self, outcome: "_Outcome") -> "_Outcome":
-        """*outcome*, skipped where it is an event that its environment's daily cap stops."""
-        entry = outcome.prepared.entry
+    def _rest(self, outcome: "_Outcome", state: State, round_: Round, batch: "_Batch") -> None:
+        """Let an unchanged one be, at once or when what it is like is stored."""
+        if round_.is_sending(state.who):
+            batch.resting.append(outcome)
+        else:
+            batch.unchanged[state.environment.name] += 1
+            self._coalescer.repeat(state.who, 1, outcome.offer.exchange.received_at)
+
+    def _capped(self, prepared: Prepared) -> Prepared:
+        """*prepared*, skipped where it is an event that its environment's daily cap stops."""
+        entry = prepared.entry
         if not isinstance(entry, Event) or self.daily_cap.admit(entry):
-            return outcome
-        return _Outcome(outcome.offer, outcome.prepared.skipped_for(OVER_CAP))
+            return prepared
+        return prepared.skipped_for(OVER_CAP)
 
     async def _read_after_all(self, exchange: Exchange) -> Prepared:
         """What known bytes come to. It is waited for, as what comes after has to be compared with it."""
         prepared = self._reader.read_small(exchange)
         return prepared if prepared is not None else await asyncio.to_thread(self._reader.read, exchange)
 
-    async def _breathe(self) -> None:
-        """Let the event loop have its turn, where it was kept for a slice."""
-        if self._clock.monotonic() - self._slice_began > SLICE_SECONDS:
-            await asyncio.sleep(0)
-            self._slice_began = self._clock.monotonic()
+    def _is_long(self) -> bool:
+        """Whether the event loop was kept from flags for a slice."""
+        return self._clock.monotonic() - self._slice_began > SLICE_SECONDS
 
-    def _add(self, outcome: "_Outcome", batch: "_Batch") -> None:
+    async def _breathe(self) -> None:
+        """Let the event loop have its turn."""
+        await asyncio.sleep(0)
+        self._slice_began = self._clock.monotonic()
+
+    def _add(self, environment: Environment, prepared: Prepared, batch: "_Batch") -> None:
         """Count what is decided; the rest is decided by what becomes of *batch*."""
-        exchange, prepared = outcome.offer.exchange, outcome.prepared
-        environment = exchange.environment
-        self.forecasts.see(environment.name, prepared)
+        self.forecasts.see_answer(environment.name, prepared)
         for reason, times in prepared.altered.items():
             self._metrics.altered.labels(environment.name, reason).inc(times)
-        if outcome.rests:
-            batch.resting.append(outcome)
-        elif prepared.skipped and prepared.state:
-            batch.unchanged[environment.name] += 1
-            self._coalescer.repeat(prepared.state.who, 1, exchange.received_at)
-        elif prepared.skipped:
+        if prepared.skipped:
             self._note(environment.name, "skipped", prepared.skipped)
         elif prepared.refused:
             self._note(environment.name, "refused", prepared.refused)
@@ -302,10 +307,10 @@ class Capture:
 
     def _count_stored(self, batch: "_Batch") -> None:
         for outcome in batch.resting:
-            exchange, state = outcome.offer.exchange, outcome.prepared.state
-            self._note(exchange.environment.name, "skipped", UNCHANGED.reason)
-            if state:
-                self._coalescer.repeat(state.who, 1, exchange.received_at)
+            if state := outcome.state:
+                self.forecasts.see(state.environment.name, UNCHANGED, 1)
+                self._note(state.environment.name, "skipped", UNCHANGED.reason)
+                self._coalescer.repeat(state.who, 1, outcome.offer.exchange.received_at)
         made = Counter((entry.environment, entry.verdict.reason) for entry in batch.journal if entry.verdict.send)
         for (environment, reason), events in made.items():
             self._metrics.events.labels(environment, reason).inc(events)
@@ -370,9 +375,10 @@ class _Offer:
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     offer: _Offer
-    prepared: Prepared
-    # Whether it is unchanged only if what comes before it in the same commit is stored.
-    rests: bool = False
+    # Of what is sent only as news.
+    state: State | None
+    # None where the state is known without reading it.
+    prepared: Prepared | None = None
 
 
 @dataclass(slots=True)
@@ -385,6 +391,7 @@ class _Batch:
     # Of the events that are to be remembered, by key; and the events' environments, by name.
     fingerprints: dict[str, int] = field(default_factory=dict)
     environments: dict[str, Environment] = field(default_factory=dict)
+    # Those that are unchanged only if what comes before them in this put is stored.
     resting: list[_Outcome] = field(default_factory=list)
     # Answers that were unchanged whatever becomes of the rest, by environment.
     unchanged: Counter[str] = field(default_factory=Counter)

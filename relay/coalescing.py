@@ -1,9 +1,7 @@
 """Tell news from what was sent before, for environments that send on change."""
 
-import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 
 from relay.core.coalesce import decide, newest
@@ -16,9 +14,6 @@ from relay.outbox import Outbox
 KNOWN = 50_000
 # A larger exchange is read anew: to compare its bytes would keep the event loop from flags.
 COMPARED_BYTES = 64 * 1024
-# With more than this at once hashlib lets other threads have their turn, and to get it back takes longer than all else
-# (docs.python.org/3/library/hashlib.html: above 2,047 bytes).
-PIECE_BYTES = 2047
 # Of the repeats that are to be told this part goes at once, but no fewer than so many: few are told within a second,
 # and a crowd, whose members come again and again, within ten or so.
 TOLD_PART = 0.1
@@ -39,24 +34,23 @@ class Coalescer:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._key = secrets.token_bytes(32)
-        self._known: Recent[bytes, State] = Recent(KNOWN)
+        self._known: Recent[tuple[int, int], State] = Recent(KNOWN)
         self._repeats: dict[Who, Repeats] = {}
 
     def know(self, exchange: Exchange) -> State | None:
         """What *exchange* comes to, without reading it; None where that is not known.
 
-        The same bytes of request and answer come to the same by the same rules. No others have the same digest.
+        The same bytes of request and answer come to the same by the same rules.
         """
         if not exchange.environment.on_change or _size(exchange) > COMPARED_BYTES:
             return None
-        known = self._known.get(self._digest(exchange))
+        known = self._known.get(_likeness(exchange))
         return known if known and known.environment is exchange.environment else None
 
     def learn(self, exchange: Exchange, state: State) -> None:
         """*exchange* was read, and came to *state*."""
         if _size(exchange) <= COMPARED_BYTES:
-            self._known.put(self._digest(exchange), state)
+            self._known.put(_likeness(exchange), state)
 
     async def begin(self, whos: Collection[Who]) -> "Round":
         """Begin to decide about *whos*. What the outbox cannot tell is not known, and so is sent."""
@@ -88,17 +82,6 @@ class Coalescer:
         for who, repeat in repeats.items():
             self.repeat(who, repeat.times, repeat.at)
 
-    def _digest(self, exchange: Exchange) -> bytes:
-        names = (exchange.environment.name, exchange.method, exchange.target)
-        types = (exchange.request_type, exchange.request_encoding, exchange.answer_type, exchange.answer_encoding)
-        # Written so that no two requests look alike, and followed by as many bytes as it says.
-        head = repr((*names, *types, len(exchange.request_body))).encode(errors="surrogateescape")
-        digest = blake2b(head[:PIECE_BYTES], key=self._key, digest_size=16)
-        for part in (head[PIECE_BYTES:], exchange.request_body, exchange.answer_body):
-            for start in range(0, len(part), PIECE_BYTES):
-                digest.update(part[start : start + PIECE_BYTES])
-        return digest.digest()
-
 
 class Round:
     """The decisions of one commit: in order, each as if what was decided before it was sent."""
@@ -125,3 +108,14 @@ class Round:
 
 def _size(exchange: Exchange) -> int:
     return len(exchange.request_body) + len(exchange.answer_body)
+
+
+def _likeness(exchange: Exchange) -> tuple[int, int]:
+    """What others do not share: hashes of the request and of the answer.
+
+    They are Python's own, of 64 bits under a key that each process draws (SipHash, peps.python.org/pep-0456), so that
+    nobody can aim at a pair of others; a cryptographic digest of an answer takes four times as long.
+    """
+    names = (exchange.environment.name, exchange.method, exchange.target, exchange.request_body)
+    types = (exchange.request_type, exchange.request_encoding, exchange.answer_type, exchange.answer_encoding)
+    return hash((names, types)), hash(exchange.answer_body)

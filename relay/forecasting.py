@@ -8,7 +8,7 @@ from relay.core.coalesce import decide
 from relay.core.forecast import Forecast, ways
 from relay.core.recent import Recent
 from relay.core.status import ForecastStatus
-from relay.model import Clock, JournalEntry, Pace, Sent, Verdict
+from relay.model import Clock, Pace, Sent, Verdict
 from relay.reading import Prepared
 
 # Identities of all environments together that on_change is tried out with; about 120 bytes each, measured.
@@ -25,16 +25,18 @@ class Forecasts:
         self._sent: Recent[bytes, Sent] = Recent(IDENTITIES)
         self._forecasts: dict[str, Forecast] = {}
 
-    def see(self, environment: str, prepared: Prepared) -> None:
+    def see_answer(self, environment: str, prepared: Prepared) -> None:
         """Count what an answer of *environment* came to."""
-        pace = self.paces.get(environment)
-        if pace is None or prepared.refused:
-            return
-        entry = prepared.journal
-        verdict = entry.verdict if entry else Verdict(False, prepared.skipped)
-        sent = ways(verdict, pace.send, lambda: self._is_news(entry, prepared.fingerprint, pace.heartbeat))
-        now = self._clock.monotonic()
-        self._forecast(environment, now).see(verdict.reason, sent, now)
+        if not prepared.refused:
+            verdict = prepared.journal.verdict if prepared.journal else Verdict(False, prepared.skipped)
+            self.see(environment, verdict, 1, prepared)
+
+    def see(self, environment: str, verdict: Verdict, times: int, prepared: Prepared | None = None) -> None:
+        """Count answers of *environment* that came to *verdict*; for unchanged ones nothing more need be known."""
+        if (pace := self.paces.get(environment)) is not None:
+            sent = ways(verdict, pace.send, lambda: self._is_news(prepared, pace.heartbeat))
+            now = self._clock.monotonic()
+            self._forecast(environment, now).see(verdict.reason, sent, now, times)
 
     def tell(self, environment: str) -> ForecastStatus | None:
         """The forecast as of now; None for an environment that `paces` does not name."""
@@ -45,9 +47,10 @@ class Forecasts:
         now = self._clock.monotonic()
         return self._forecast(environment, now).tell(pace, now, overflowed=self._sent.overflowed)
 
-    def _is_news(self, entry: JournalEntry | None, fingerprint: int | None, heartbeat: float) -> bool:
-        if entry is None or fingerprint is None:
+    def _is_news(self, prepared: Prepared | None, heartbeat: float) -> bool:
+        if prepared is None or prepared.journal is None or prepared.fingerprint is None:
             return False
+        entry, fingerprint = prepared.journal, prepared.fingerprint
         name = f"{entry.environment}\0{entry.identity}".encode()
         who = blake2b(name, key=self._key, digest_size=8).digest()
         news = decide(fingerprint, entry.at, self._sent.get(who), heartbeat).send

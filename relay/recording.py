@@ -79,8 +79,8 @@ class Recording:
         self._listener = listener
         self._answer_type = self._answer_encoding = self._refused = ""
         # Not lists of chunks: one of a byte or two weighs forty, and their sender chooses how many there are.
-        self._request = bytearray()
-        self._answer = bytearray()
+        self._request: bytes | bytearray = b""
+        self._answer: bytes | bytearray = b""
         self._request_size = self._answer_size = self._size = 0
         self._reserve(OVERHEAD_BYTES + len(call.target))
 
@@ -88,9 +88,9 @@ class Recording:
         """Remember a piece of the request's body."""
         self._request_size += len(chunk)
         if self._request_size > REQUEST_BYTES:
-            self._request.clear()
+            self._request = b""
         elif self._reserve(len(chunk)):
-            self._request += chunk
+            self._request = _joined(self._request, chunk)
 
     def answered(self, answer_type: str, answer_encoding: str) -> None:
         """Flagsmith answered 200; its Content-Type and Content-Encoding, empty where missing."""
@@ -103,7 +103,7 @@ class Recording:
         if self._answer_size > self._limits.max_answer:
             self._refuse("too_large")
         elif self._reserve(len(chunk)):
-            self._answer += chunk
+            self._answer = _joined(self._answer, chunk)
 
     @property
     def refused(self) -> bool:
@@ -121,8 +121,7 @@ class Recording:
 
     def discard(self) -> None:
         """The answer is not one to capture, or never became whole. A second call does nothing."""
-        self._request.clear()
-        self._answer.clear()
+        self._request = self._answer = b""
         self._memory.give_back(self._size)
         self._size = 0
 
@@ -153,3 +152,13 @@ class Recording:
     def _refuse(self, reason: str) -> None:
         self._refused = self._refused or reason
         self.discard()
+
+
+def _joined(before: bytes | bytearray, chunk: bytes) -> bytes | bytearray:
+    """Most bodies come in one piece, which is kept as it is."""
+    if not before:
+        return chunk
+    if isinstance(before, bytes):
+        before = bytearray(before)
+    before += chunk
+    return before

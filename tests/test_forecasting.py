@@ -121,7 +121,7 @@ def on_change(answers: list[tuple[int, float]], pace: Pace = PACE) -> int:
     forecasts = Forecasts(Clock(monotonic=lambda: 1.0))
     forecasts.paces = {"tests": pace}
     for fingerprint, at in answers:
-        forecasts.see("tests", answered("ada", fingerprint, at))
+        forecasts.see_answer("tests", answered("ada", fingerprint, at))
     told = forecasts.tell("tests")
     assert told is not None
     return told.on_change.busiest_minute
@@ -146,7 +146,7 @@ def test_more_identities_than_are_kept_are_told() -> None:
     forecasts = Forecasts(Clock(monotonic=lambda: now))
     forecasts.paces = {"tests": PACE}
     for number in range(2 * IDENTITIES):
-        forecasts.see("tests", answered(f"user-{number}", 1, 0.0))
+        forecasts.see_answer("tests", answered(f"user-{number}", 1, 0.0))
     now = 2 * 86_400.0
 
     told = forecasts.tell("tests")
@@ -158,10 +158,10 @@ def test_more_identities_than_are_kept_are_told() -> None:
 def test_an_environment_that_is_gone_is_forgotten() -> None:
     forecasts = Forecasts(Clock(monotonic=lambda: 1.0))
     forecasts.paces = {"tests": PACE}
-    forecasts.see("tests", answered("ada", 1, 0.0))
+    forecasts.see_answer("tests", answered("ada", 1, 0.0))
 
     forecasts.paces = {}
-    forecasts.see("tests", answered("ada", 1, 0.0))
+    forecasts.see_answer("tests", answered("ada", 1, 0.0))
     assert forecasts.tell("tests") is None
     forecasts.paces = {"tests": PACE}
 

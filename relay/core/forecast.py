@@ -53,18 +53,18 @@ class Forecast:
         self._minute = 0
         self._minute_events = [0, 0]
 
-    def see(self, reason: str, sent: tuple[bool, bool], now: float) -> None:
-        """Count an answer with its verdict's *reason*, and whether every_call and on_change would send it."""
+    def see(self, reason: str, sent: tuple[bool, bool], now: float, times: int = 1) -> None:
+        """Count answers with their verdict's *reason*, and whether every_call and on_change would send them."""
         hour = self._hour(now)
         if (minute := int(now // MINUTE)) != self._minute:
             self._minute, self._minute_events = minute, [0, 0]
-        hour.verdicts[reason] += 1
-        self._verdicts[reason] += 1
+        hour.verdicts[reason] += times
+        self._verdicts[reason] += times
         for way, sends in enumerate(sent):
             if sends:
-                hour.events[way] += 1
-                self._events[way] += 1
-                self._minute_events[way] += 1
+                hour.events[way] += times
+                self._events[way] += times
+                self._minute_events[way] += times
                 hour.busiest[way] = max(hour.busiest[way], self._minute_events[way])
 
     def tell(self, pace: Pace, now: float, *, overflowed: bool) -> ForecastStatus:

@@ -35,6 +35,11 @@ class Recent(Generic[K, V]):
         self._young[key] = value
         self._old.pop(key, None)
 
+    def forget(self, key: K) -> None:
+        """Let *key* stand for nothing."""
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+
     def clear(self) -> None:
         """Forget all of it."""
         self._young, self._old = {}, {}

@@ -29,8 +29,8 @@ class Recollection:
         found = {who: self._known.get(who) for who in whos}
         return {who: sent for who, sent in found.items() if sent is not None}
 
-    def learn(self, edition: Edition, learned: Mapping[Who, Sent], *, doubts: int) -> None:
-        """Take over what stands in the storage; all is forgotten where that is another one than before.
+    def learn(self, edition: Edition, learned: Mapping[Who, Sent | None], *, doubts: int) -> None:
+        """Take over what stands in the storage, None for nothing; all is forgotten where that is another than before.
 
         *doubts* there were when the look into it began.
         """
@@ -40,7 +40,10 @@ class Recollection:
         if doubts == self.doubts:
             self._believed_until = time.monotonic() + BELIEVED_SECONDS
         for who, sent in learned.items():
-            self._known.put(who, sent)
+            if sent is None:
+                self._known.forget(who)
+            else:
+                self._known.put(who, sent)
 
     def doubt(self) -> None:
         """Look into the storage next time: something may have been taken from it."""

@@ -32,11 +32,11 @@ class _Row(NamedTuple):
 # Reading.
 
 
-def recall(database: sqlite3.Connection, *, whos: Iterable[Who]) -> tuple[Edition, dict[Who, Sent]]:
-    """What is remembered of *whos*."""
+def recall(database: sqlite3.Connection, *, whos: Iterable[Who]) -> tuple[Edition, dict[Who, Sent | None]]:
+    """What is remembered of each of *whos*."""
     key, memories = secret(database), _memories(database)
     rows = ((who, _row(database, memories.get(who[0]), identity_fingerprint(key, who[1]))) for who in whos)
-    return edition(database), {who: row.sent for who, row in rows if row is not None}
+    return edition(database), {who: row.sent if row else None for who, row in rows}
 
 
 def edition(database: sqlite3.Connection) -> Edition:

@@ -101,7 +101,7 @@ class SqliteOutbox:
     ) -> None:
         """Return once the commit was flushed to the disk."""
 
-        def work(database: sqlite3.Connection) -> tuple[Edition, dict[Who, Sent]]:
+        def work(database: sqlite3.Connection) -> tuple[Edition, dict[Who, Sent | None]]:
             put = partial(statements.put, database, events, dead_letters, tally, journal, coalescing)
             return put(bounds=self._bounds, disk_bytes=free_bytes(self._path))
 
@@ -117,7 +117,7 @@ class SqliteOutbox:
             doubts = self._recollection.doubts
             edition, learned = await self._reader.run(partial(sent.recall, whos=unknown), Transaction.READ)
             self._recollection.learn(edition, learned, doubts=doubts)
-            found |= learned
+            found |= {who: last for who, last in learned.items() if last is not None}
         return found
 
     async def remembered(self) -> dict[str, int]:

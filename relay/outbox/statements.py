@@ -77,9 +77,9 @@ def put(
     *,
     bounds: Bounds,
     disk_bytes: int,
-) -> tuple[Edition, dict[Who, Sent]]:
+) -> tuple[Edition, dict[Who, Sent | None]]:
     """Store all of it, where *disk_bytes* are free on the disk; return what was learned. Raises OutboxFull."""
-    learned: dict[Who, Sent] = {}
+    learned: dict[Who, Sent | None] = {}
     if events or dead_letters or journal:
         require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
         first = next_number(database)
@@ -110,7 +110,7 @@ def _coalesce(
     *,
     first: int,
     behind: Collection[Lane],
-) -> dict[Who, Sent]:
+) -> dict[Who, Sent | None]:
     """Remember *events*, stored from number *first* on, and let them replace what waits; return what was learned.
 
     An environment that got an event without a fingerprint does not know any more what was sent last.
@@ -121,11 +121,11 @@ def _coalesce(
         return {}
     stored = _stored(database, events, first)
     lasting = {number: event for number, event in stored.items() if event.environment not in forgetful}
-    learned = remember(database, lasting, coalescing.fingerprints)
+    learned: dict[Who, Sent | None] = {**remember(database, lasting, coalescing.fingerprints)}
     replacing = {number: event for number, event in stored.items() if event.environment in coalescing.latest}
     mark(database, replacing)
     for who in supersede(database, replacing, behind):
-        learned.pop(who, None)
+        learned[who] = None
     return learned
 
 

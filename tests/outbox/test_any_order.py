@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -31,7 +30,7 @@ from relay.model import (
     Which,
     Who,
 )
-from relay.outbox import AHEAD_SECONDS, recollection
+from relay.outbox import AHEAD_SECONDS
 from tests.outbox.boxes import EVERY_CALL, LANE, NOON, OTHER_LANE, make_outbox, noted
 
 CAUSE = Cause("refused_by_heap")
@@ -504,9 +503,7 @@ def settlement_of(fates: dict[int, str], due: float, attempts: Mapping[int, Sequ
     )
 
 
-def test_any_order_of_calls_does_what_the_model_does(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The copy in memory may be a second behind the storage, as its docstring says; here the storage is asked.
-    monkeypatch.setattr(recollection, "BELIEVED_SECONDS", 0.0)
+def test_any_order_of_calls_does_what_the_model_does(backend: str) -> None:
     machine = type("Machine", (AnyOrder,), {"backend": backend})
     quiet = settings(
         max_examples=EXAMPLES[backend],

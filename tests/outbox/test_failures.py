@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,19 +24,14 @@ def sqlite_outbox(path: Path) -> SqliteOutbox:
     return SqliteOutbox(path, max_bytes=ROOMY, dead_letter_share=0.25)
 
 
-# Another program copies the log into the file, as SQLite itself does now and then.
-CHECKPOINT = """
-import sqlite3, sys
-database = sqlite3.connect(sys.argv[1])
-assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
-"""
-
-
-def cut_short(path: Path) -> None:
-    """Leave of the file its first page only, and nothing in its log."""
-    subprocess.run([sys.executable, "-c", CHECKPOINT, path], check=True)
+def spoil(path: Path, table: str) -> None:
+    """Damage the first page of *table*."""
+    with closing(sqlite3.connect(path)) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
     with path.open("r+b") as file:
-        file.truncate(4096)
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
 
 
 async def until_it_works(call: Callable[[], Awaitable[object]]) -> None:
@@ -234,9 +230,10 @@ async def test_a_file_that_is_damaged_while_it_is_open_takes_nothing_more_and_re
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
         await outbox.put(events(500, size=1000), [], {})
-        await asyncio.to_thread(cut_short, path)
+        await outbox.forget("nobody")  # it empties the log into the file
+        await asyncio.to_thread(spoil, path, "books")
         with capture_logs() as logs, pytest.raises(OutboxError, match="is damaged"):
-            await outbox.peek(LANE, limit=1000, max_bytes=10**9, now=NOON)
+            await outbox.books()
 
         with pytest.raises(OutboxError, match="is damaged"):
             await outbox.put(events(1), [], {})

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from relay.model import Book, Coalescing, Event, Lane, Sent, Settlement, Trace, Which
-from relay.outbox import Outbox
+from relay.outbox import AHEAD_SECONDS, Outbox
 from tests.outbox.boxes import LANE, NOON, OTHER_LANE, book, claim, event, ids, noted, taken
 
 NEVER = float("-inf")
@@ -160,3 +160,12 @@ async def test_what_was_superseded_before_anybody_knew_it_is_not_remembered(outb
 
     assert await outbox.recall([("production", "ada")]) == {}
     assert await outbox.remembered() == {}
+
+
+async def test_after_the_clock_went_back_what_was_superseded_is_forgotten_at_once(outbox: Outbox) -> None:
+    """The memory goes by the clock that is true now, the queue by what was captured: so the one loses what it learned."""
+    ahead, now = event(NOON + 2 * AHEAD_SECONDS), event(NOON)
+    for state, one in enumerate([ahead, now]):
+        await put(outbox, one, coalescing=replace(AT_ONCE, fingerprints={one.key: state}, remember={"production": 9}))
+
+    assert await outbox.recall([("production", "ada")]) == {}
