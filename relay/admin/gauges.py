@@ -29,8 +29,7 @@ class Gauges(Collector):
         reading = self._figures.reading
         states = {name: state for name in reading.environments if (state := reading.state(name))}
         yield from _outbox(reading)
-        if reading.read_at is not None:
-            yield from _events(reading, self._clock.wall())
+        yield from _events(reading, self._clock.wall())
         yield from _lanes(states)
         ratios = {name: cap.today / cap.events for name, cap in reading.caps.items()}
         yield _gauge("relay_daily_cap_ratio", "Events of this UTC day by the daily cap.", ratios)
@@ -45,7 +44,7 @@ def _outbox(reading: Reading) -> Iterable[Metric]:
 
 
 def _events(reading: Reading, now: float) -> Iterable[Metric]:
-    books = reading.kept()
+    books = reading.kept() if reading.read_at is not None else {}
     ages = {name: max(0.0, now - reading.oldest[name]) if name in reading.oldest else 0.0 for name in books}
     dead_letters = {name: sum(book.dead_letters.values()) for name, book in books.items()}
     waiting = {name: book.waiting for name, book in books.items()}
