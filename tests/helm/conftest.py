@@ -27,12 +27,21 @@ def over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def manifests(chart: Path, values: dict[str, Any]) -> list[Manifest]:
+class Strict(yaml.CSafeLoader):
+    """YAML as a cluster takes it: PyYAML would let the last of two equal keys win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"repeated keys: {keys}"
+        return super().construct_mapping(node, deep)
+
+
+def manifests(chart: Path, values: dict[str, Any], release: str = "demo") -> list[Manifest]:
     """Everything the chart at *chart* makes of *values*."""
     with Chart.load(chart) as loaded:
-        rendered = loaded.render(values=values, name="demo", namespace="shop")
+        rendered = loaded.render(values=values, name=release, namespace="shop")
     texts = [text for name, text in sorted(rendered.items()) if not name.endswith("NOTES.txt")]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+    return [document for text in texts for document in yaml.load_all(text, Strict) if document]
 
 
 def render(**changes: Any) -> list[Manifest]:
@@ -64,6 +73,19 @@ def relay_container(spec: Manifest) -> Manifest:
     everywhere = [*(spec.get("initContainers") or []), *spec["containers"]]
     found: Manifest
     [found] = [each for each in everywhere if each["name"] == "flagsmith-heap-relay"]
+    return found
+
+
+def relay_config(made: list[Manifest]) -> dict[str, Any]:
+    """The YAML that the relay gets."""
+    loaded: dict[str, Any] = yaml.safe_load(one(made, "ConfigMap")["data"]["config.yaml"])
+    return loaded
+
+
+def metadata(made: list[Manifest]) -> dict[str, dict[str, str]]:
+    """The pods' labels and annotations."""
+    [workload] = [each for each in made if each["kind"] in {"Deployment", "StatefulSet"}]
+    found: dict[str, dict[str, str]] = workload["spec"]["template"]["metadata"]
     return found
 
 

@@ -21,7 +21,7 @@ KEY = {"X-Environment-Key": CLIENT_KEY}
 @pytest.fixture
 def local(flagsmith: StandInFlagsmith, heap: StandInHeap) -> dict[str, Any]:
     """What a test changes of the chart's configuration: whom the relay talks to, and how often it looks at the file."""
-    # With a part of the limits as small as the chart's twelve pods have, the first event would leave after 15 seconds.
+    # With a part of the limits as small as the chart's twelve pods have, the first event would leave after 30 seconds.
     app = {"app_id": APP_ID, "url": heap.url, "share": 0.8}
     environment = {"name": "tests", "keys": [CLIENT_KEY], "heap": app}
     return {"upstream": {"url": flagsmith.url}, "environments": [environment], "reload": "200ms"}

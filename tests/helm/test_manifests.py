@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ import pytest
 from helm_python.chart import lint
 
 from relay import config
-from tests.helm.conftest import CHART, LEAST, Manifest, one, over, pod, relay_container, render
+from tests.helm.conftest import CHART, LEAST, Manifest, manifests, one, over, pod, relay_container, render
 
 NEWEST = kubernetes_validate.latest_version()
 # For custom resources, whose schemas no cluster ships: what their operators' reference pages require of the parts used.
 CUSTOM = {path.stem: json.loads(path.read_text()) for path in Path(__file__).parent.glob("schemas/*.json")}
 
 EVERYTHING: dict[str, Any] = {
+    "expectedPods": 21,
     "autoscaling": {"enabled": True, "maxReplicas": 10},
     "ingress": {
         "enabled": True,
@@ -44,6 +44,11 @@ EVERYTHING: dict[str, Any] = {
     "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
     "serviceAccount": {"annotations": {"a": "b"}},
 }
+SIDECAR_METRICS = {
+    "podMonitor": {"enabled": True, "matchLabels": {"app.kubernetes.io/instance": "demo"}},
+    "rules": {"enabled": True},
+    "dashboard": {"enabled": True},
+}
 VALUES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "persistent": {"outbox": {"persistence": {"enabled": True, "storageClass": "fast"}}},
@@ -55,7 +60,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "topologySpreadConstraints": None,
         "serviceAccount": {"create": False},
     },
-    "sidecar": {"mode": "sidecar"},
+    "sidecar": {"mode": "sidecar", "metrics": SIDECAR_METRICS},
     "classic sidecar": {"mode": "sidecar", "sidecar": {"native": False}},
 }
 
@@ -84,6 +89,24 @@ def test_the_cluster_takes_the_app_with_its_sidecar(
             check(manifest, version)
 
 
+@pytest.mark.parametrize("name", ["everything", "everything, persistent", "secret as variables"])
+def test_a_name_that_looks_like_a_number_or_a_boolean_stays_a_name(name: str) -> None:
+    names: dict[str, Any] = {
+        "nameOverride": "1e3",
+        "fullnameOverride": "123",
+        "priorityClassName": "true",
+        "image": {"repository": "123", "tag": "456"},
+        "existingSecret": {"name": "null"},
+        "serviceAccount": {"name": "0x10"},
+        "outbox": {"persistence": {"storageClass": "off"}},
+        "sidecar": {"name": "789"},
+        "ingress": {"className": "0"},
+    }
+
+    for manifest in manifests(CHART, over(LEAST, over(VALUES[name], names)), release="123"):
+        check(manifest, NEWEST)
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_the_relay_finds_no_mistake_in_the_file_it_gets(name: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
@@ -109,6 +132,12 @@ def test_a_sidecars_chart_makes_its_configuration_only() -> None:
     assert [each["kind"] for each in render(mode="sidecar")] == ["ConfigMap"]
 
 
+def test_a_sidecar_is_watched_where_that_is_asked_for() -> None:
+    kinds = [each["kind"] for each in render(mode="sidecar", metrics=SIDECAR_METRICS)]
+
+    assert sorted(kinds) == ["ConfigMap", "ConfigMap", "PodMonitor", "PrometheusRule"]
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_lint_finds_nothing(name: str) -> None:
     found = lint(CHART, values=over(LEAST, VALUES[name]), strict=True)
@@ -128,10 +157,30 @@ def spec(request: pytest.FixtureRequest, render_app: Callable[..., list[Manifest
     return pod(render(**VALUES[request.param]))
 
 
+def containers(spec: Manifest) -> list[Manifest]:
+    return [*(spec.get("initContainers") or []), *spec["containers"]]
+
+
+def contexts(spec: Manifest) -> list[Manifest]:
+    """Every securityContext of a pod: its own, which containers inherit, and theirs."""
+    return [spec.get("securityContext") or {}, *(each.get("securityContext") or {} for each in containers(spec))]
+
+
+def test_no_host_process_runs(spec: Manifest) -> None:
+    assert not any(each.get("windowsOptions", {}).get("hostProcess") for each in contexts(spec))
+
+
 def test_no_host_namespace_port_or_path_is_used(spec: Manifest) -> None:
     assert not {"hostNetwork", "hostPID", "hostIPC"} & {key for key, value in spec.items() if value}
-    assert not any("hostPort" in port for port in relay_container(spec)["ports"])
+    assert not any(port.get("hostPort") for each in containers(spec) for port in each.get("ports", []))
     assert not any("hostPath" in volume for volume in spec["volumes"])
+
+
+def test_no_probe_or_hook_asks_another_host(spec: Manifest) -> None:
+    for container in containers(spec):
+        asked = [*(container.get(f"{kind}Probe", {}) for kind in ("startup", "readiness", "liveness"))]
+        asked += container.get("lifecycle", {}).values()
+        assert not any(each.get(how, {}).get("host") for each in asked for how in ("httpGet", "tcpSocket"))
 
 
 def test_only_volumes_of_allowed_kinds_are_mounted(spec: Manifest) -> None:
@@ -150,15 +199,15 @@ def test_only_volumes_of_allowed_kinds_are_mounted(spec: Manifest) -> None:
 
 
 def test_nothing_runs_as_root(spec: Manifest) -> None:
-    context = relay_container(spec)["securityContext"]
+    inherited, *own = contexts(spec)
 
-    assert context["runAsNonRoot"]
-    assert context["runAsUser"] > 0
-    assert spec["securityContext"]["runAsNonRoot"]
+    assert all({**inherited, **each}["runAsNonRoot"] is True for each in own)
+    assert not any(each.get("runAsUser") == 0 for each in contexts(spec))
+    assert relay_container(spec)["securityContext"]["runAsUser"] > 0
 
 
 def test_no_privilege_can_be_gained(spec: Manifest) -> None:
-    for container in chain(spec.get("initContainers") or [], spec["containers"]):
+    for container in containers(spec):
         context = container["securityContext"]
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}
@@ -166,8 +215,36 @@ def test_no_privilege_can_be_gained(spec: Manifest) -> None:
 
 
 def test_system_calls_are_filtered(spec: Manifest) -> None:
-    assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
-    assert relay_container(spec)["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    inherited, *own = contexts(spec)
+
+    assert all({**inherited, **each}["seccompProfile"] == {"type": "RuntimeDefault"} for each in own)
+
+
+def test_app_armor_is_not_weakened(spec: Manifest) -> None:
+    kinds = {each["appArmorProfile"]["type"] for each in contexts(spec) if "appArmorProfile" in each}
+
+    assert kinds <= {"RuntimeDefault", "Localhost"}
+
+
+def test_se_linux_is_not_weakened(spec: Manifest) -> None:
+    for options in (each.get("seLinuxOptions", {}) for each in contexts(spec)):
+        kinds = {"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
+        assert options.get("type", "") in kinds
+        assert not {"user", "role"} & {key for key, value in options.items() if value}
+
+
+def test_proc_is_masked(spec: Manifest) -> None:
+    assert all(each.get("procMount", "Default") == "Default" for each in contexts(spec))
+
+
+def test_no_kernel_parameter_is_set(spec: Manifest) -> None:
+    """Some are allowed; none is needed."""
+    assert not any(each.get("sysctls") for each in contexts(spec))
+
+
+def test_the_pod_leaves_the_user_to_its_containers(spec: Manifest) -> None:
+    """A sidecar's pod is the app's, which may need another user."""
+    assert set(spec["securityContext"]) == {"fsGroup", "fsGroupChangePolicy"}
 
 
 def test_the_root_file_system_is_read_only(spec: Manifest) -> None:

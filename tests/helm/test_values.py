@@ -1,7 +1,6 @@
 """What the operator says, and what comes of it."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,33 +10,23 @@ import yaml
 from helm_python.errors import HelmRenderError, HelmValuesError
 
 from relay.config.schema import json_schema
+from relay.outbox.statements import RESERVE_BYTES
 from tests.helm.conftest import (
     CHART,
     ENVIRONMENTS,
     LEAST,
     Manifest,
     manifests,
+    metadata,
     notes,
     one,
-    over,
     pod,
+    relay_config,
     relay_container,
     render,
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-def relay_config(made: list[Manifest]) -> dict[str, Any]:
-    """The YAML that the relay gets."""
-    loaded: dict[str, Any] = yaml.safe_load(one(made, "ConfigMap")["data"]["config.yaml"])
-    return loaded
-
-
-def annotations(made: list[Manifest]) -> dict[str, str]:
-    [workload] = [each for each in made if each["kind"] in {"Deployment", "StatefulSet"}]
-    found: dict[str, str] = workload["spec"]["template"]["metadata"]["annotations"]
-    return found
 
 
 # Configuration.
@@ -72,6 +61,29 @@ def test_a_typo_is_refused_before_anything_is_deployed(values: dict[str, Any], t
         render(**values)
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("listen", "port"),
+        ("admin", "port"),
+        ("shutdown", "grace"),
+        ("shutdown", "finish"),
+        ("shutdown", "drain"),
+        ("capture", "memory"),
+        ("outbox", "max_bytes"),
+    ],
+)
+def test_what_the_chart_reckons_with_is_no_reference(section: str, key: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"config\.{section}\.{key} is \$\{{THIS}}, and .* write it out"):
+        render(config={section: {key: "${THIS}"}})
+
+
+@pytest.mark.parametrize("section", ["listen", "admin"])
+def test_a_pod_cannot_take_any_free_port(section: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"config\.{section}\.port is 0.*from 1 to 65535"):
+        render(config={section: {"port": 0}})
+
+
 def test_a_configuration_without_environments_is_refused() -> None:
     with pytest.raises(HelmRenderError, match=r"config\.environments is empty"):
         manifests(CHART, {"expectedPods": 3})
@@ -97,107 +109,104 @@ def test_a_persistent_outbox_is_a_claim_of_a_stateful_set() -> None:
     assert one(made, "Service", workload["spec"]["serviceName"])["spec"]["clusterIP"] == "None"
 
 
-# Heap's limits.
-
-
-@pytest.mark.parametrize("pods", [12, 40, 300])
-def test_each_pod_may_use_its_part_of_heaps_limits(pods: int) -> None:
-    share = relay_config(render(expectedPods=pods))["defaults"]["heap"]["share"]
-
-    assert math.isclose(share * pods, 0.8, rel_tol=1e-3)
-
-
-@pytest.mark.parametrize("mode", ["service", "sidecar"])
-def test_how_many_pods_there_will_be_has_to_be_said(mode: str) -> None:
-    with pytest.raises(HelmRenderError, match=r"expectedPods is missing.*production"):
-        render(mode=mode, expectedPods=None)
-
-
 @pytest.mark.parametrize(
-    "heap",
-    [{"defaults": {"heap": {"share": 0.1}}}, {"environments": [over(ENVIRONMENTS[0], {"heap": {"share": 0.1}})]}],
-)
-def test_shares_that_are_given_are_left_alone(heap: dict[str, Any]) -> None:
-    made = relay_config(render(expectedPods=None, config=heap))
-
-    assert made["defaults" if "defaults" in heap else "environments"] == next(iter(heap.values()))
-
-
-@pytest.mark.parametrize(
-    "values",
+    ("volume", "name"),
     [
-        {"replicaCount": 12},
-        {"autoscaling": {"enabled": True, "maxReplicas": 12}},
-        {"replicaCount": 10, "rollout": {"maxSurge": "25%"}},
+        (lambda size: {"emptyDir": {"sizeLimit": size}}, "outbox.emptyDir.sizeLimit"),
+        (lambda size: {"persistence": {"enabled": True, "size": size}}, "outbox.persistence.size"),
     ],
 )
-def test_more_pods_than_expected_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(HelmRenderError, match=r"expectedPods is 12, but 13 pods can run"):
-        render(**values)
-
-
-# Stopping.
-
-
-def test_the_kubelets_patience_covers_the_relays_shutdown() -> None:
-    with pytest.raises(HelmRenderError, match=r"is 35, but config\.shutdown needs 42"):
-        render(config={"shutdown": {"grace": "1500ms", "finish": "0.5m", "drain": "5s"}})
-
-    made = render(config={"shutdown": {"grace": 0, "finish": "1m"}}, terminationGracePeriodSeconds=75)
-    assert pod(made)["terminationGracePeriodSeconds"] == 75
-
-
-def test_a_native_sidecar_is_told_when_the_app_is_gone_and_a_classic_one_serves_it_to_its_end() -> None:
-    assert relay_config(render(mode="sidecar"))["shutdown"]["grace"] == "0s"
-    assert relay_config(render(mode="sidecar", sidecar={"native": False}))["shutdown"]["grace"] == "15s"
-
-
-# The sidecar.
-
-
-def test_a_native_sidecar_comes_first_and_never_ends(render_app: Callable[..., list[Manifest]]) -> None:
-    spec = pod(render_app())
-
-    assert [each["name"] for each in spec["initContainers"]] == ["flagsmith-heap-relay"]
-    assert spec["initContainers"][0]["restartPolicy"] == "Always"
-    assert [each["name"] for each in spec["containers"]] == ["app"]
-
-
-def test_a_classic_sidecar_stands_beside_the_app(render_app: Callable[..., list[Manifest]]) -> None:
-    spec = pod(render_app(sidecar={"native": False}))
-
-    assert not spec["initContainers"]
-    assert [each["name"] for each in spec["containers"]] == ["app", "flagsmith-heap-relay"]
-    assert "restartPolicy" not in spec["containers"][1]
-
-
-def test_a_sidecar_serves_the_pod_alone_and_is_probed_from_outside(render_app: Callable[..., list[Manifest]]) -> None:
-    """The kubelet cannot reach a loopback address."""
-    made = render_app()
-    settings = yaml.safe_load(one(made, "ConfigMap")["data"]["config.yaml"])
-
-    assert settings["listen"]["host"] == "127.0.0.1"
-    assert settings["admin"]["host"] == "0.0.0.0"
-    probes = {
-        key: value["httpGet"]["port"] for key, value in relay_container(pod(made)).items() if key.endswith("Probe")
-    }
-    assert probes == dict.fromkeys(("startupProbe", "readinessProbe", "livenessProbe"), "relay-admin")
-
-
-def test_the_app_learns_where_its_flags_are(render_app: Callable[..., list[Manifest]]) -> None:
-    made = pod(render_app(config={"listen": {"port": 7070}, "environments": ENVIRONMENTS}))
-
-    assert made["containers"][0]["env"] == [{"name": "FLAGSMITH_API_URL", "value": "http://127.0.0.1:7070/api/v1/"}]
-
-
-def test_a_changed_configuration_restarts_the_service_and_never_the_app(
-    render_app: Callable[..., list[Manifest]],
+def test_a_volume_holds_what_the_relay_may_store_and_its_reserve(
+    volume: Callable[[str], dict[str, Any]], name: str
 ) -> None:
-    before, after = render(), render(config={"log": {"level": "debug"}})
+    config = {"outbox": {"max_bytes": "1GiB"}}
+    enough = 1024 + RESERVE_BYTES // 2**20
 
-    assert annotations(before)["checksum/config"] != annotations(after)["checksum/config"]
-    [app] = [each for each in render_app() if each["kind"] == "Deployment"]
-    assert "annotations" not in app["spec"]["template"]["metadata"]
+    with pytest.raises(HelmRenderError, match=rf"{name} is {enough - 1}Mi, too small for .* \(1GiB\)"):
+        render(config=config, outbox=volume(f"{enough - 1}Mi"))
+
+    assert render(config=config, outbox=volume(f"{enough}Mi"))
+
+
+@pytest.mark.parametrize(
+    ("little", "enough"),
+    [("545M", "546M"), ("545259k", "545260k"), ("532479Ki", "532480Ki"), ("0.5Gi", "0.51Gi"), ("0.0004Ti", "0.0005Ti")],
+)
+def test_sizes_of_volumes_are_read_as_kubernetes_does(little: str, enough: str) -> None:
+    """The default of 512 MiB needs 520 MiB: 545,259,520 bytes."""
+    with pytest.raises(HelmRenderError, match="too small"):
+        render(outbox={"emptyDir": {"sizeLimit": little}})
+
+    assert render(outbox={"emptyDir": {"sizeLimit": enough}})
+
+
+def test_an_outbox_that_lies_elsewhere_is_not_measured() -> None:
+    assert render(config={"outbox": {"url": "memory://"}}, outbox={"emptyDir": {"sizeLimit": "1Mi"}})
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_an_outbox_in_an_empty_dir_is_not_declared_lasting(*, persistent: bool) -> None:
+    values = {"config": {"outbox": {"ephemeral": False}}, "outbox": {"persistence": {"enabled": persistent}}}
+
+    if persistent:
+        assert render(**values)
+    else:
+        with pytest.raises(HelmRenderError, match=r"config\.outbox\.ephemeral is false, but .* emptyDir"):
+            render(**values)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+@pytest.mark.parametrize(("mode", "section"), [("service", "listen"), ("service", "admin"), ("sidecar", "admin")])
+def test_who_has_to_reach_the_relay_does(mode: str, section: str, host: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"config\.{section}\.host is {host}, which nothing outside"):
+        render(mode=mode, config={section: {"host": host}})
+
+    assert render(mode=mode, config={section: {"host": "::"}})
+
+
+# Names and labels.
+
+
+def test_labels_and_annotations_join_the_charts_which_stand() -> None:
+    """The selectors need the chart's labels, and the checksum what restarts the pods."""
+    ours = {"app.kubernetes.io/name": "flagsmith-heap-relay", "app.kubernetes.io/instance": "demo"}
+    given = {"app.kubernetes.io/name": "other", "team": "growth"}
+    made = metadata(render(podLabels=given, podAnnotations={"checksum/config": "none", "team": "growth"}))
+
+    assert made["labels"] == {**ours, "team": "growth"}
+    assert made["annotations"] == {**metadata(render())["annotations"], "team": "growth"}
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "name"),
+    [
+        ("serviceMonitor", "ServiceMonitor", "demo-flagsmith-heap-relay"),
+        ("rules", "PrometheusRule", "demo-flagsmith-heap-relay"),
+        ("dashboard", "ConfigMap", "demo-flagsmith-heap-relay-dashboard"),
+    ],
+)
+def test_an_operators_labels_join_the_charts_which_stand(part: str, kind: str, name: str) -> None:
+    labels = {"app.kubernetes.io/name": "other", "release": "prometheus"}
+    made = one(render(metrics={part: {"enabled": True, "labels": labels}}), kind, name)["metadata"]["labels"]
+
+    assert made["app.kubernetes.io/name"] == "flagsmith-heap-relay"
+    assert made["release"] == "prometheus"
+
+
+def test_pods_are_spread_among_their_own_kind_unless_another_is_named() -> None:
+    rule = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    other = {"matchLabels": {"app.kubernetes.io/name": "other"}}
+    plain, named = pod(render(topologySpreadConstraints=[rule, {**rule, "labelSelector": other}]))[
+        "topologySpreadConstraints"
+    ]
+
+    assert plain == {**rule, "labelSelector": one(render(), "Deployment")["spec"]["selector"]}
+    assert named == {**rule, "labelSelector": other}
+
+
+def test_a_chart_that_depends_on_it_may_switch_it_on(render_app: Callable[..., list[Manifest]]) -> None:
+    """Helm hands the value of a dependency's `condition` on to it, and the schema sees it."""
+    assert render_app(enabled=True)
 
 
 # Size.
@@ -211,29 +220,14 @@ def test_a_container_asks_for_little_and_may_hold_its_copies() -> None:
     assert roomy["limits"] == {"memory": "364Mi"}
 
 
+def test_resources_may_be_left_to_the_cluster() -> None:
+    assert relay_container(pod(render(resources=None)))["resources"] == {"limits": {"memory": "160Mi"}}
+
+
 def test_limits_that_are_given_are_left_alone() -> None:
     assert relay_container(pod(render(resources={"limits": {"memory": "1Gi"}})))["resources"]["limits"] == {
         "memory": "1Gi"
     }
-
-
-# The network.
-
-
-def test_egress_is_dns_flagsmith_and_heap() -> None:
-    policy = one(render(networkPolicy={"enabled": True}), "NetworkPolicy")["spec"]
-
-    assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[53, 53], [443], [443]]
-
-
-def test_only_callers_ports_lead_in_from_the_ingress() -> None:
-    made = render(ingress={"enabled": True, "hosts": ["flags.example.com"]})
-    [rule] = one(made, "Ingress")["spec"]["rules"]
-    [path] = rule["http"]["paths"]
-
-    assert path["backend"]["service"] == {"name": "demo-flagsmith-heap-relay", "port": {"name": "http"}}
-    assert [port["name"] for port in one(made, "Service")["spec"]["ports"]] == ["http"]
 
 
 # Words.
@@ -248,11 +242,31 @@ def test_the_notes_tell_how_to_point_an_sdk_and_see_the_first_event(mode: str) -
     assert "live data" in said
 
 
+def test_the_notes_say_https_where_the_ingress_speaks_it() -> None:
+    plain = {"enabled": True, "hosts": ["flags.example.com"]}
+
+    assert "http://flags.example.com/api/v1/" in notes(ingress=plain)
+    assert "https://flags.example.com/api/v1/" in notes(ingress={**plain, "tls": [{"secretName": "flags-tls"}]})
+
+
+def test_the_notes_name_the_events_to_look_for() -> None:
+    other = {**ENVIRONMENTS[0], "name": "staging", "keys": ["${STAGING}"]}
+    config = {"defaults": {"event": "Flags seen"}, "environments": [*ENVIRONMENTS, {**other, "event": "Staging flags"}]}
+
+    assert 'look for "Flagsmith Feature Flags" in' in notes()
+    assert 'look for "Flags seen" or "Staging flags" in' in notes(config=config)
+
+
 def test_the_notes_warn_of_volumes_that_outlive_their_pods() -> None:
     values = {"autoscaling": {"enabled": True}, "outbox": {"persistence": {"enabled": True}}}
 
     assert "WARNING" in notes(**values)
     assert "WARNING" not in notes()
+
+
+def test_the_docs_name_the_service_as_the_chart_does() -> None:
+    assert one(manifests(CHART, LEAST, release="relay"), "Service", "relay-flagsmith-heap-relay")
+    assert "`http://relay-flagsmith-heap-relay.NAMESPACE/api/v1/`" in (DOCS / "kubernetes.md").read_text()
 
 
 def test_the_readme_of_the_chart_names_every_value() -> None:

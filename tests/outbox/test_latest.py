@@ -163,7 +163,7 @@ async def test_what_was_superseded_before_anybody_knew_it_is_not_remembered(outb
 
 
 async def test_after_the_clock_went_back_what_was_superseded_is_forgotten_at_once(outbox: Outbox) -> None:
-    """The memory goes by the clock that is true now, the queue by what was captured: so the one loses what it learned."""
+    """The memory goes by the clock that is true now, the queue by what was captured: so one loses what it learned."""
     ahead, now = event(NOON + 2 * AHEAD_SECONDS), event(NOON)
     for state, one in enumerate([ahead, now]):
         await put(outbox, one, coalescing=replace(AT_ONCE, fingerprints={one.key: state}, remember={"production": 9}))

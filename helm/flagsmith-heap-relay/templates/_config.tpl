@@ -1,27 +1,5 @@
 {{/* The relay's YAML: what the chart sets, and the operator's config over it. */}}
 
-{{/* Milliseconds of a duration as the relay's YAML writes it: "250ms", "1.5h", 0. */}}
-{{- define "flagsmith-heap-relay.milliseconds" -}}
-{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "" 0 }}
-{{- $text := toString . }}
-{{- $unit := regexReplaceAll "^[0-9.]+" $text "" }}
-{{- if not (and (hasKey $units $unit) (regexMatch "^[0-9]+([.][0-9]+)?(ms|s|m|h|d)$|^0$" $text)) }}
-{{- fail (printf "config.shutdown: %q is no duration; write a number with its unit (ms, s, m, h or d), like 5s" $text) }}
-{{- end }}
-{{- mulf (float64 (regexReplaceAll "[a-z]+$" $text "")) (get $units $unit) | ceil | int64 }}
-{{- end }}
-
-{{/* Bytes of a size: "32MiB". */}}
-{{- define "flagsmith-heap-relay.bytes" -}}
-{{- $units := dict "B" 1 "KB" 1000 "MB" 1000000 "GB" 1000000000 "KiB" 1024 "MiB" 1048576 "GiB" 1073741824 }}
-{{- $text := toString . }}
-{{- $unit := regexReplaceAll "^[0-9]+" $text "" }}
-{{- if not (and (hasKey $units $unit) (regexMatch "^[0-9]+[A-Za-z]+$" $text)) }}
-{{- fail (printf "config.capture.memory: %q is no size; write a whole number with its unit, like 32MiB" $text) }}
-{{- end }}
-{{- mul (int64 (regexReplaceAll "[A-Za-z]+$" $text "")) (int64 (get $units $unit)) }}
-{{- end }}
-
 {{/* Whether what the outbox holds is gone with its pod. */}}
 {{- define "flagsmith-heap-relay.isEphemeral" -}}
 {{- if not (and (eq .Values.mode "service") .Values.outbox.persistence.enabled) }}true{{ end }}
@@ -39,16 +17,18 @@ admin:
   {{- if $service }}
   hosts:
     {{- range list $name (printf "%s-pods" $name) }}
-    - {{ . }}
-    - {{ . }}.{{ $.Release.Namespace }}
-    - {{ . }}.{{ $.Release.Namespace }}.svc
+    - {{ . | quote }}
+    - {{ printf "%s.%s" . $.Release.Namespace | quote }}
+    - {{ printf "%s.%s.svc" . $.Release.Namespace | quote }}
     {{- end }}
   {{- end }}
 log: {format: json}
+upstream: {url: https://edge.api.flagsmith.com}
 capture: {memory: 32MiB}
 outbox:
   url: sqlite:////var/lib/relay/outbox.db
   ephemeral: {{ include "flagsmith-heap-relay.isEphemeral" . | eq "true" }}
+  max_bytes: 512MiB
 {{- if $service }}
 shutdown: {grace: 5s, finish: 10s, drain: 10s}
 {{- else if .Values.sidecar.native }}
@@ -64,11 +44,11 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- if not $config.environments }}
 {{- fail "config.environments is empty, so nothing would be captured; name at least one environment (see values.yaml)" }}
 {{- end }}
+{{- include "flagsmith-heap-relay.check" (dict "root" . "config" $config) }}
 {{- $share := include "flagsmith-heap-relay.share" (dict "root" . "config" $config) }}
 {{- if $share }}
 {{- $_ := set $config "defaults" (mustMergeOverwrite (dict "heap" (dict "share" (float64 $share))) (default dict $config.defaults)) }}
 {{- end }}
-{{- include "flagsmith-heap-relay.checkGrace" (dict "root" . "config" $config) }}
 {{- toYaml $config }}
 {{- end }}
 
@@ -84,33 +64,25 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- if $missing }}
 {{- $pods := .root.Values.expectedPods }}
 {{- if not $pods }}
-{{- fail (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that run at a time (a rollout's surge included), or give heap.share in config for: %s" (join ", " $missing)) }}
+{{- fail (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that send at a time (2 x replicas and a rollout's surge), or give heap.share in config for: %s" (join ", " $missing)) }}
 {{- end }}
-{{- if eq .root.Values.mode "service" }}
 {{- include "flagsmith-heap-relay.checkPods" .root }}
-{{- end }}
 {{- divf 0.8 $pods | printf "%.6f" }}
 {{- end }}
 {{- end }}
 
+{{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
+     there may be as many that terminate. A StatefulSet's pod comes when the one before it is gone. Another chart's pods are
+     not known here. */}}
 {{- define "flagsmith-heap-relay.checkPods" -}}
+{{- if eq .Values.mode "service" }}
 {{- $most := .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicaCount | int }}
 {{- if not .Values.outbox.persistence.enabled }}
 {{- $surge := toString .Values.rollout.maxSurge }}
-{{- $most = add $most (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
+{{- $most = add (mul 2 $most) (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
 {{- end }}
 {{- if lt (int .Values.expectedPods) (int $most) }}
-{{- fail (printf "expectedPods is %d, but %d pods can run at a time (replicas and a rollout's surge); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
+{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
 {{- end }}
-{{- end }}
-
-{{- define "flagsmith-heap-relay.checkGrace" -}}
-{{- $needed := 5000 }}
-{{- range list "grace" "finish" "drain" }}
-{{- $needed = add $needed (include "flagsmith-heap-relay.milliseconds" (get $.config.shutdown .) | int64) }}
-{{- end }}
-{{- $seconds := divf $needed 1000 | ceil | int }}
-{{- if lt (int .root.Values.terminationGracePeriodSeconds) $seconds }}
-{{- fail (printf "terminationGracePeriodSeconds is %d, but config.shutdown needs %d (grace + finish + drain + 5); raise the one or lower the others, or the kubelet kills the relay in the middle" (int .root.Values.terminationGracePeriodSeconds) $seconds) }}
 {{- end }}
 {{- end }}

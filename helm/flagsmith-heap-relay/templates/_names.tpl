@@ -15,15 +15,15 @@
 {{- end }}
 
 {{- define "flagsmith-heap-relay.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "flagsmith-heap-relay.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "flagsmith-heap-relay.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "flagsmith-heap-relay.labels" -}}
 {{ include "flagsmith-heap-relay.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- end }}
 
 {{- define "flagsmith-heap-relay.serviceAccountName" -}}

@@ -1,18 +1,15 @@
 {{/* The container and what belongs to it, the same in every mode: the restricted Pod Security profile. */}}
 
+{{/* Only what a container cannot say of itself: its volumes are readable to the group. */}}
 {{- define "flagsmith-heap-relay.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
 fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
 {{- define "flagsmith-heap-relay.container" -}}
 {{- $config := fromYaml (include "flagsmith-heap-relay.config" .) -}}
-name: {{ .Values.sidecar.name }}
-image: {{ include "flagsmith-heap-relay.image" . }}
+name: {{ .Values.sidecar.name | quote }}
+image: {{ include "flagsmith-heap-relay.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [run, -c, /etc/relay/config.yaml]
 securityContext:
@@ -32,7 +29,7 @@ env:
 {{- end }}
 {{- if and .Values.existingSecret.name (eq .Values.existingSecret.as "env") }}
 envFrom:
-  - secretRef: {name: {{ .Values.existingSecret.name }}}
+  - secretRef: {name: {{ .Values.existingSecret.name | quote }}}
 {{- end }}
 # The app starts once the relay listens; neither Heap's nor Flagsmith's health is ever asked.
 startupProbe:
@@ -62,22 +59,23 @@ volumeMounts:
 {{- end }}
 
 {{- define "flagsmith-heap-relay.resources" -}}
-{{- $memory := add 67108864 (mul 3 (include "flagsmith-heap-relay.bytes" .config.capture.memory | int64)) }}
+{{- $copies := include "flagsmith-heap-relay.known" (dict "config" .config "section" "capture" "key" "memory") }}
+{{- $memory := add 67108864 (mul 3 (include "flagsmith-heap-relay.bytes" $copies | int64)) }}
 {{- $limits := dict "limits" (dict "memory" (printf "%dMi" (divf $memory 1048576 | ceil | int))) }}
-{{- toYaml (mustMergeOverwrite $limits (deepCopy .root.Values.resources)) }}
+{{- toYaml (mustMergeOverwrite $limits (default dict .root.Values.resources | deepCopy)) }}
 {{- end }}
 
 {{/* Volumes but for a StatefulSet's outbox, which comes of its claim template. */}}
 {{- define "flagsmith-heap-relay.volumes" -}}
 - name: relay-config
-  configMap: {name: {{ include "flagsmith-heap-relay.fullname" . }}}
+  configMap: {name: {{ include "flagsmith-heap-relay.fullname" . | quote }}}
 {{- if include "flagsmith-heap-relay.isEphemeral" . }}
 - name: relay-outbox
-  emptyDir: {sizeLimit: {{ .Values.outbox.emptyDir.sizeLimit }}}
+  emptyDir: {sizeLimit: {{ .Values.outbox.emptyDir.sizeLimit | quote }}}
 {{- end }}
 {{- if and .Values.existingSecret.name (eq .Values.existingSecret.as "files") }}
 - name: relay-secrets
-  secret: {secretName: {{ .Values.existingSecret.name }}, defaultMode: 288}
+  secret: {secretName: {{ .Values.existingSecret.name | quote }}, defaultMode: 288}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
@@ -88,20 +86,14 @@ volumeMounts:
 {{- define "flagsmith-heap-relay.podTemplate" -}}
 metadata:
   labels:
-    {{- include "flagsmith-heap-relay.selectorLabels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- merge (include "flagsmith-heap-relay.selectorLabels" . | fromYaml) (default dict .Values.podLabels) | toYaml | nindent 4 }}
   annotations:
-    checksum/config: {{ include "flagsmith-heap-relay.config" . | sha256sum }}
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- merge (dict "checksum/config" (include "flagsmith-heap-relay.config" . | sha256sum)) (default dict .Values.podAnnotations) | toYaml | nindent 4 }}
 spec:
-  serviceAccountName: {{ include "flagsmith-heap-relay.serviceAccountName" . }}
+  serviceAccountName: {{ include "flagsmith-heap-relay.serviceAccountName" . | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ int64 .Values.terminationGracePeriodSeconds }}
   securityContext:
     {{- include "flagsmith-heap-relay.podSecurityContext" . | nindent 4 }}
   {{- with .Values.imagePullSecrets }}
@@ -109,7 +101,7 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with .Values.nodeSelector }}
   nodeSelector:
@@ -125,11 +117,9 @@ spec:
   {{- end }}
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
+    {{- $pods := dict "matchLabels" (include "flagsmith-heap-relay.selectorLabels" $ | fromYaml) }}
     {{- range . }}
-    - labelSelector:
-        matchLabels:
-          {{- include "flagsmith-heap-relay.selectorLabels" $ | nindent 10 }}
-      {{- toYaml . | nindent 6 }}
+    - {{ hasKey . "labelSelector" | ternary . (set (deepCopy .) "labelSelector" $pods) | toYaml | nindent 6 | trim }}
     {{- end }}
   {{- end }}
   containers:

@@ -1,0 +1,95 @@
+{{/* What is refused before anything is deployed, with what to write instead. All take a dict of "root" and "config". */}}
+
+{{- define "flagsmith-heap-relay.check" -}}
+{{- range list "Mode" "Replicas" "Hosts" "Ports" "Grace" "Volume" }}
+{{- include (printf "flagsmith-heap-relay.check%s" .) $ }}
+{{- end }}
+{{- end }}
+
+{{/* A sidecar's pod is another chart's, so what concerns pods would be ignored. */}}
+{{- define "flagsmith-heap-relay.checkMode" -}}
+{{- $values := .root.Values }}
+{{- if eq $values.mode "sidecar" }}
+{{- $given := dict "outbox.persistence" $values.outbox.persistence.enabled "metrics.serviceMonitor" $values.metrics.serviceMonitor.enabled }}
+{{- range list "autoscaling" "ingress" "networkPolicy" }}
+{{- $_ := set $given . (get $values .).enabled }}
+{{- end }}
+{{- range list "affinity" "imagePullSecrets" "nodeSelector" "podAnnotations" "podLabels" "priorityClassName" "tolerations" }}
+{{- $_ := set $given . (get $values .) }}
+{{- end }}
+{{- $names := list }}
+{{- range $name, $value := $given }}
+{{- if $value }}
+{{- $names = append $names $name }}
+{{- end }}
+{{- end }}
+{{- with $names }}
+{{- fail (printf "mode sidecar makes no pods, so it has no use for: %s; leave them out and say so in the chart of the app, or set mode: service" (join ", " .)) }}
+{{- end }}
+{{- else if $values.metrics.podMonitor.enabled }}
+{{- fail "metrics.podMonitor is for mode sidecar; use metrics.serviceMonitor" }}
+{{- end }}
+{{- end }}
+
+{{/* Pods can come and go. */}}
+{{- define "flagsmith-heap-relay.checkReplicas" -}}
+{{- with .root.Values }}
+{{- if eq .mode "service" }}
+{{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
+{{- fail (printf "autoscaling.minReplicas is %d, more than maxReplicas, %d; lower the one or raise the other" (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
+{{- end }}
+{{- if and (not .outbox.persistence.enabled) (eq (list .rollout.maxSurge .rollout.maxUnavailable | join " " | replace "%" "") "0 0") }}
+{{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could be replaced; raise one of them" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Who has to reach the relay does. */}}
+{{- define "flagsmith-heap-relay.checkHosts" -}}
+{{- range eq .root.Values.mode "service" | ternary (list "listen" "admin") (list "admin") }}
+{{- $host := get (get $.config .) "host" }}
+{{- if regexMatch "^(127[.].*|::1|localhost)$" $host }}
+{{- fail (printf "config.%s.host is %s, which nothing outside the pod can reach, the kubelet's probes included; leave it out, or write 0.0.0.0" . $host) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What the pod's probes and the Service ask for by number. */}}
+{{- define "flagsmith-heap-relay.checkPorts" -}}
+{{- range list "listen" "admin" }}
+{{- $port := include "flagsmith-heap-relay.known" (dict "config" $.config "section" . "key" "port") }}
+{{- if eq $port "0" }}
+{{- fail (printf "config.%s.port is 0, any free one, and the pod has to name it; write a number from 1 to 65535" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "flagsmith-heap-relay.checkGrace" -}}
+{{- $needed := 5000 }}
+{{- range list "grace" "finish" "drain" }}
+{{- $setting := include "flagsmith-heap-relay.known" (dict "config" $.config "section" "shutdown" "key" .) }}
+{{- $needed = add $needed (include "flagsmith-heap-relay.milliseconds" $setting | int64) }}
+{{- end }}
+{{- $seconds := divf $needed 1000 | ceil | int }}
+{{- if lt (int .root.Values.terminationGracePeriodSeconds) $seconds }}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but config.shutdown needs %d (grace + finish + drain + 5); raise the one or lower the others, or the kubelet kills the relay in the middle" (int .root.Values.terminationGracePeriodSeconds) $seconds) }}
+{{- end }}
+{{- end }}
+
+{{/* The outbox's volume has room for what the relay may store, and for the 8 MiB with which it delivers when it is full. */}}
+{{- define "flagsmith-heap-relay.checkVolume" -}}
+{{- if hasPrefix "sqlite:////var/lib/relay/" .config.outbox.url }}
+{{- $ephemeral := include "flagsmith-heap-relay.isEphemeral" .root | eq "true" }}
+{{- $name := $ephemeral | ternary "outbox.emptyDir.sizeLimit" "outbox.persistence.size" }}
+{{- $size := $ephemeral | ternary .root.Values.outbox.emptyDir.sizeLimit .root.Values.outbox.persistence.size }}
+{{- $most := include "flagsmith-heap-relay.known" (dict "config" .config "section" "outbox" "key" "max_bytes") }}
+{{- $needed := add (include "flagsmith-heap-relay.bytes" $most | int64) 8388608 }}
+{{- if and $ephemeral (eq (toString .config.outbox.ephemeral) "false") }}
+{{- fail "config.outbox.ephemeral is false, but the outbox is in an emptyDir, which goes with its pod; leave it out, and set outbox.persistence.enabled for an outbox that stays" }}
+{{- end }}
+{{- if lt (include "flagsmith-heap-relay.bytes" $size | int64) $needed }}
+{{- fail (printf "%s is %s, too small for config.outbox.max_bytes (%s) and 8 MiB to deliver from when that is full; raise the one or lower the other" $name $size $most) }}
+{{- end }}
+{{- end }}
+{{- end }}
