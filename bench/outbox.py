@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from relay.coalescing import KNOWN, State
 from relay.core.recent import Recent
-from relay.model import Coalescing, Environment, Event, JournalEntry, Lane, Sent, Settlement, Verdict
+from relay.model import Attempt, Coalescing, Environment, Event, JournalEntry, Lane, Sent, Settlement, Verdict
 from relay.outbox import Outbox
 from relay.outbox.bookkeeping import RECENT
 from relay.outbox.memory import MemoryOutbox
@@ -125,7 +125,8 @@ async def one_round(outbox: Outbox, source: Source, watch: Stopwatch) -> None:
     lease = await watch.time("claim", outbox.claim(LANE, **limits, now=now, lease=60))
     await watch.time("renew", outbox.renew(lease.token, until=now + 90))
     numbers = [one.id for one in lease.claims]
-    settlement = Settlement(ack=frozenset(numbers), answers=dict.fromkeys(numbers, "delivered 200"))
+    made = [Attempt(int(now), "delivered 200")]
+    settlement = Settlement(ack=frozenset(numbers), attempts=dict.fromkeys(numbers, made))
     await watch.time("settle", outbox.settle(lease.token, settlement, now=now))
     await watch.time("books", outbox.books())
     await watch.time("levels", outbox.levels())

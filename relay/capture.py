@@ -77,6 +77,8 @@ class Capture:
         self._idle.set()
         # What was refused by reason since it began; a full disk refuses for hours, and is said once.
         self._refusing: Counter[str] = Counter()
+        # Why the outbox refused the last events; empty once it stored others.
+        self.refusal = ""
         # Held while an outcome is being committed: whoever compares the books takes it, and sees no half-done change.
         self.committing = asyncio.Lock()
         # What this process captured, and what of it is not in the outbox's books yet, by environment.
@@ -327,9 +329,10 @@ class Capture:
             self._note(environment, "refused", reason, times)
         if not environments:
             return
+        detail = str(failure) if isinstance(failure, OutboxError) else "a bug in the outbox, logged as task.crashed"
         if reason not in self._refusing:
-            detail = str(failure) if isinstance(failure, OutboxError) else "a bug in the outbox, logged as task.crashed"
             log.error("capture.refused", reason=reason, detail=detail, consequence="events are lost, flags go on")
+        self.refusal = f"the last events were refused: {detail}"
         self._refusing[reason] += environments.total()
 
     def _resume(self) -> None:
@@ -337,6 +340,7 @@ class Capture:
         for reason, events in self._refusing.items():
             log.info("capture.resumed", reason=reason, refused=events)
         self._refusing.clear()
+        self.refusal = ""
 
     def _settle_in_hand(self, batch: "_Batch", tally: "Counter[tuple[str, str, str]]") -> None:
         self.in_hand.subtract(event.environment for event in batch.entries())

@@ -97,6 +97,7 @@ class Heap:
             named=int(named[1]) if named else None,
             path=named[0] if named else "",
             sent_at=_sent_at(response),
+            at=self._clock.wall(),
         )
 
 

@@ -1,8 +1,10 @@
 """What the relay counts while it works, declared together and given a registry; admin.gauges has what it finds."""
 
 import platform
-from collections.abc import Collection
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,90 +29,67 @@ BATCH = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 LAG = (1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 604800.0)
 
 
+def counter(name: str, text: str, *labels: str) -> Any:
+    """A field that counts."""
+    return field(metadata={"make": partial(Counter, name, text, labels)})
+
+
+def gauge(name: str, text: str, *labels: str) -> Any:
+    """A field that goes up and down."""
+    return field(metadata={"make": partial(Gauge, name, text, labels)})
+
+
+def histogram(name: str, text: str, buckets: Sequence[float]) -> Any:
+    """A field that counts by size."""
+    return field(metadata={"make": partial(Histogram, name, text, buckets=buckets)})
+
+
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """The counts of one relay. Labels are closed sets: names from the YAML, reasons, answers; never a person."""
 
-    requests: Counter
-    upstream_seconds: Histogram
-    added_seconds: Histogram
-    upstream_errors: Counter
-    upstream_repeats: Counter
-    callers_stalled: Counter
-    in_flight: Gauge
-    unknown_keys: Counter
-    captured: Counter
-    events: Counter
-    skipped: Counter
-    refused: Counter
-    altered: Counter
-    capture_failures: Counter
-    commit_timeouts: Counter
-    superseded: Counter
-    dropped: Counter
-    delivered: Counter
-    dead_letters_made: Counter
-    attempts: Counter
-    batch_events: Histogram
-    delivery_lag: Histogram
-    config_reloads: Counter
-    config_stale: Gauge
-    config_info: Gauge
-    config_loaded: Gauge
-    task_restarts: Counter
+    requests: Counter = counter("relay_requests", "Requests answered.", "environment", "endpoint", "status_class")
+    upstream_seconds: Histogram = histogram(
+        "relay_upstream_seconds", "From sending a request to Flagsmith until its answer's headers.", SECONDS
+    )
+    added_seconds: Histogram = histogram(
+        "relay_added_seconds", "What the relay adds until the answer's headers: total less upstream.", SECONDS
+    )
+    upstream_errors: Counter = counter("relay_upstream_errors", "Requests answered 502 or 504 by the relay.", "reason")
+    upstream_repeats: Counter = counter(
+        "relay_upstream_repeats", "Requests sent once more because a reused connection had died."
+    )
+    callers_stalled: Counter = counter("relay_callers_stalled", "Answers cut because their caller stopped to read.")
+    in_flight: Gauge = gauge("relay_in_flight", "Requests being answered now.")
+    unknown_keys: Counter = counter("relay_unknown_keys", "Identity calls whose environment key is not in the YAML.")
+    captured: Counter = counter("relay_captured", "Identity answers captured.", "environment")
+    events: Counter = counter("relay_events", "Events made, by why they are to be sent.", "environment", "reason")
+    skipped: Counter = counter("relay_skipped", "Captured, and rightly not sent.", "environment", "reason")
+    refused: Counter = counter("relay_refused", "Captured, but could not be kept.", "environment", "reason")
+    altered: Counter = counter("relay_altered", "Values or names made acceptable for Heap.", "environment", "reason")
+    capture_failures: Counter = counter("relay_capture_failures", "Bugs in capture; each cost one event, and no flags.")
+    commit_timeouts: Counter = counter("relay_commit_timeouts", "Answers sent before their commit was known.")
+    superseded: Counter = counter("relay_superseded", "Waiting events replaced by a newer one.", "environment")
+    dropped: Counter = counter("relay_dropped", "Removed by an operator or a stated cap.", "environment", "reason")
+    delivered: Counter = counter("relay_delivered", "Events that Heap accepted.", "environment")
+    dead_letters_made: Counter = counter("relay_dead_letters", "Events set aside.", "environment", "reason")
+    attempts: Counter = counter("relay_attempts", "Requests to Heap by how they ended.", "answer")
+    batch_events: Histogram = histogram("relay_batch_events", "Events in one request to Heap.", BATCH)
+    delivery_lag: Histogram = histogram(
+        "relay_delivery_lag_seconds", "From Flagsmith's answer until Heap accepted its event.", LAG
+    )
+    config_reloads: Counter = counter("relay_config_reloads", "Changed configuration files noticed.", "result")
+    config_stale: Gauge = gauge("relay_config_stale", "1 while the configuration file is not what runs, else 0.")
+    config_info: Gauge = gauge("relay_config_info", "1, with the start of the running content's digest.", "digest")
+    config_loaded: Gauge = gauge("relay_config_loaded_timestamp_seconds", "When the running configuration was loaded.")
+    task_restarts: Counter = counter("relay_task_restarts", "Tasks that crashed and were started again.", "task")
 
     @classmethod
     def on(cls, registry: CollectorRegistry) -> "Metrics":
         """Declare all of them on *registry*."""
         # When each series was made would double the text, and Prometheus does not read it there.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
-
-        metrics = cls(
-            requests=counter("relay_requests", "Requests answered.", "environment", "endpoint", "status_class"),
-            upstream_seconds=histogram(
-                "relay_upstream_seconds", "From sending a request to Flagsmith until its answer's headers.", SECONDS
-            ),
-            added_seconds=histogram(
-                "relay_added_seconds", "What the relay adds until the answer's headers: total less upstream.", SECONDS
-            ),
-            upstream_errors=counter("relay_upstream_errors", "Requests answered 502 or 504 by the relay.", "reason"),
-            upstream_repeats=counter(
-                "relay_upstream_repeats", "Requests sent once more because a reused connection had died."
-            ),
-            callers_stalled=counter("relay_callers_stalled", "Answers cut because their caller stopped to read."),
-            in_flight=gauge("relay_in_flight", "Requests being answered now."),
-            unknown_keys=counter("relay_unknown_keys", "Identity calls whose environment key is not in the YAML."),
-            captured=counter("relay_captured", "Identity answers captured.", "environment"),
-            events=counter("relay_events", "Events made, by why they are to be sent.", "environment", "reason"),
-            skipped=counter("relay_skipped", "Captured, and rightly not sent.", "environment", "reason"),
-            refused=counter("relay_refused", "Captured, but could not be kept.", "environment", "reason"),
-            altered=counter("relay_altered", "Values or names made acceptable for Heap.", "environment", "reason"),
-            capture_failures=counter("relay_capture_failures", "Bugs in capture; each cost one event, and no flags."),
-            commit_timeouts=counter("relay_commit_timeouts", "Answers sent before their commit was known."),
-            superseded=counter("relay_superseded", "Waiting events replaced by a newer one.", "environment"),
-            dropped=counter("relay_dropped", "Removed by an operator or a stated cap.", "environment", "reason"),
-            delivered=counter("relay_delivered", "Events that Heap accepted.", "environment"),
-            dead_letters_made=counter("relay_dead_letters", "Events set aside.", "environment", "reason"),
-            attempts=counter("relay_attempts", "Requests to Heap by how they ended.", "answer"),
-            batch_events=histogram("relay_batch_events", "Events in one request to Heap.", BATCH),
-            delivery_lag=histogram(
-                "relay_delivery_lag_seconds", "From Flagsmith's answer until Heap accepted its event.", LAG
-            ),
-            config_reloads=counter("relay_config_reloads", "Changed configuration files noticed.", "result"),
-            config_stale=gauge("relay_config_stale", "1 while the configuration file is not what runs, else 0."),
-            config_info=gauge("relay_config_info", "1, with the start of the running content's digest.", "digest"),
-            config_loaded=gauge("relay_config_loaded_timestamp_seconds", "When the running configuration was loaded."),
-            task_restarts=counter("relay_task_restarts", "Tasks that crashed and were started again.", "task"),
-        )
+        metrics = cls(**{one.name: one.metadata["make"](registry=registry) for one in fields(cls)})
         for kind in Kind:
             metrics.attempts.labels(kind)
         for reason in UPSTREAM:
@@ -132,8 +111,8 @@ class Metrics:
 
     def forget(self, environments: Collection[str]) -> None:
         """End every series of *environments*."""
-        for field in fields(self):
-            metric: MetricWrapperBase = getattr(self, field.name)
+        for one in fields(self):
+            metric: MetricWrapperBase = getattr(self, one.name)
             for sample in [sample for family in metric.collect() for sample in family.samples]:
                 if sample.labels.get("environment") in environments:
                     metric.remove(*sample.labels.values())

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -299,18 +299,26 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request to Heap that carried an event, and how it ended."""
+
+    # Whole seconds since 1970: when it was answered, or given up.
+    at: int
+    # What Heap said, from a closed set: "delivered 200", "busy 503", "unreachable".
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What becomes of claims, by their id. Times are seconds since 1970."""
 
     # Heap has them.
     ack: frozenset[int] = frozenset()
-    # An attempt was made in vain: due again at.
+    # Due again at.
     retry: Mapping[int, float] = field(default_factory=dict)
-    # No attempt was made: due again at.
-    release: Mapping[int, float] = field(default_factory=dict)
     dead_letter: Mapping[int, Cause] = field(default_factory=dict)
-    # For the journal, what Heap said last to each that an attempt was made for: "delivered 200", "unreachable".
-    answers: Mapping[int, str] = field(default_factory=dict)
+    # The requests that carried them under this lease, oldest first; none where it is not named.
+    attempts: Mapping[int, Sequence[Attempt]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,11 +354,9 @@ class Trace:
     verdict: Verdict
     properties: bytes
     key: str
-    # Settled requests to Heap that carried the event, before a replay too.
+    # Settled requests to Heap that carried the event, before a replay too; and the last five of them, oldest first.
     attempts: int
-    # What Heap said to the last of them, from a closed set: "delivered 200", "busy 503", "unreachable". Empty for none.
-    answer: str
-    answered_at: float | None
+    answers: Sequence[Attempt]
     place: Fate
     # When one that waits may be sent.
     due: float | None
@@ -395,6 +401,8 @@ class Usage:
 
     size: int
     capacity: int
+    # Why the disk has no room for even a small event, in the words of OutboxFull; empty where it has.
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)

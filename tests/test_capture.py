@@ -286,6 +286,18 @@ async def test_a_full_outbox_is_said_once_and_how_much_it_cost_when_it_is_over(
     ]
 
 
+async def test_why_the_last_events_were_refused_is_known_until_one_is_stored() -> None:
+    async with capturing(max_bytes=1) as (capture, outbox):
+        feed(capture, answer())
+        await capture.drained()
+        assert "the last events were refused: the outbox in memory is full" in capture.refusal
+
+        outbox._max_bytes = 10_000_000
+        feed(capture, answer())
+        await capture.drained()
+        assert capture.refusal == ""
+
+
 class BusyOutbox(MemoryOutbox):
     """Full; and while it is asked to take a journal, another answer comes."""
 

@@ -41,8 +41,11 @@ class Reading:
     caps: Mapping[str, CapStatus] = field(default_factory=dict)
     # What a day brings, by environment of the YAML.
     forecasts: Mapping[str, ForecastStatus] = field(default_factory=dict)
-    # Why the outbox could not be read; the figures from it are older then.
+    # When the outbox was read, in seconds since 1970; None where it could not be yet. And why it cannot be now.
+    read_at: float | None = None
     problem: str = ""
+    # Why it takes no new events; empty while it does.
+    refusal: str = ""
 
     def kept(self) -> Mapping[str, Book]:
         """The books of the YAML's environments, then of others that still have something in the outbox."""
@@ -99,6 +102,7 @@ class Figures:
             lanes={state.lane: state for state in self._lanes()},
             caps=self._capture.daily_cap.status(),
             forecasts=await self._forecasts(),
+            refusal=(found.usage.obstacle if found.usage else "") or self._capture.refusal,
         )
         self.reading = await asyncio.to_thread(self._worked_up, found)
 
@@ -114,6 +118,7 @@ class Figures:
             remembered=await self._outbox.remembered(),
             differences=await asyncio.to_thread(self._ledger.compare, installation, books, captured, in_hand),
             in_hand=in_hand,
+            read_at=self._clock.wall(),
         )
 
     async def _forecasts(self) -> dict[str, ForecastStatus]:
@@ -134,7 +139,8 @@ class Figures:
         self._metrics.begin(found.environments.keys() - known.keys())
         if gone := known.keys() - found.environments.keys():
             self._metrics.forget(gone)
-        return replace(found, oldest=oldest_by_environment(found.levels), hours=self._hours(found.kept()))
+        hours = {} if found.read_at is None else self._hours(found.kept())
+        return replace(found, oldest=oldest_by_environment(found.levels), hours=hours)
 
     def _hours(self, books: Mapping[str, Book]) -> dict[str, HourStatus]:
         now = self._clock.monotonic()

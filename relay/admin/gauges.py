@@ -44,7 +44,7 @@ def _outbox(reading: Reading) -> Iterable[Metric]:
 
 
 def _events(reading: Reading, now: float) -> Iterable[Metric]:
-    books = reading.kept()
+    books = reading.kept() if reading.read_at is not None else {}
     ages = {name: max(0.0, now - reading.oldest[name]) if name in reading.oldest else 0.0 for name in books}
     dead_letters = {name: sum(book.dead_letters.values()) for name, book in books.items()}
     waiting = {name: book.waiting for name, book in books.items()}

@@ -1,5 +1,6 @@
 """Make the status from a reading: values only, so that any thread can."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from relay import __version__
@@ -7,6 +8,7 @@ from relay.admin.figures import Reading
 from relay.core.orphans import orphaned
 from relay.core.status import (
     EnvironmentStatus,
+    ErrorStatus,
     HourStatus,
     LaneStatus,
     OrphanStatus,
@@ -15,7 +17,7 @@ from relay.core.status import (
     sentence,
     totals,
 )
-from relay.model import Book, ConfigState
+from relay.model import Book, ConfigState, Lane
 from relay.sender import LaneState
 
 
@@ -29,7 +31,8 @@ def status_of(
     config: ConfigState | None = None,
 ) -> Status:
     """Everything that is known at *now*; without *started_at* and *config* no relay runs."""
-    environments = [_environment(name, book, reading, now) for name, book in reading.kept().items()]
+    waiting = _waiting(reading)
+    environments = [_environment(name, book, reading, waiting, now) for name, book in reading.kept().items()]
     return Status(
         version=__version__,
         started_at=started_at,
@@ -43,7 +46,9 @@ def status_of(
     )
 
 
-def _environment(name: str, book: Book, reading: Reading, now: float) -> EnvironmentStatus:
+def _environment(
+    name: str, book: Book, reading: Reading, waiting: Mapping[tuple[Lane, str], int], now: float
+) -> EnvironmentStatus:
     in_hand, difference = reading.in_hand.get(name, 0), reading.differences.get(name, 0)
     state = reading.state(name)
     return EnvironmentStatus(
@@ -60,14 +65,22 @@ def _environment(name: str, book: Book, reading: Reading, now: float) -> Environ
         dead_letters=book.dead_letters,
         oldest=reading.oldest.get(name),
         history=reading.hours.get(name, HourStatus()),
-        lane=_lane(state, book.waiting, now) if state else None,
+        lane=_lane(state, waiting.get((state.lane, name)), now) if state else None,
         daily_cap=reading.caps.get(name),
         forecast=reading.forecasts.get(name),
     )
 
 
-def _lane(state: LaneState, waiting: int, now: float) -> LaneStatus:
-    answer = state.answer
+def _waiting(reading: Reading) -> dict[tuple[Lane, str], int]:
+    """What waits in each environment's own lane; nothing where that is not known."""
+    if reading.read_at is None:
+        return {}
+    none = {(lane, name): 0 for name, lane in reading.environments.items()}
+    return none | {(level.lane, level.environment): level.events for level in reading.levels}
+
+
+def _lane(state: LaneState, waiting: int | None, now: float) -> LaneStatus:
+    answer, error = state.answer, state.error
     lane = LaneStatus(
         heap=state.lane.url,
         standing=state.standing,
@@ -76,9 +89,10 @@ def _lane(state: LaneState, waiting: int, now: float) -> LaneStatus:
         status=answer.status if answer else 0,
         kind=answer.kind if answer else "",
         at=answer.path if answer else "",
-        answered_at=state.answered_at,
+        answered_at=answer.at if answer else None,
         used=round(state.used, 3),
         failures=state.failures,
+        last_error=ErrorStatus(error.status, error.kind, error.path, error.at) if error else None,
     )
     return replace(lane, sentence=sentence(lane, waiting, now))
 
@@ -89,7 +103,8 @@ def _outbox(reading: Reading, in_memory: bool) -> OutboxStatus:
         bytes=reading.usage.size if reading.usage else 0,
         capacity=reading.usage.capacity if reading.usage else 0,
         oldest=min(reading.oldest.values(), default=None),
-        problem=reading.problem,
+        problem=reading.problem or reading.refusal,
+        read_at=reading.read_at,
     )
 
 

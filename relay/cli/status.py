@@ -62,6 +62,7 @@ async def read(outbox: Outbox, settings: Config) -> Status:
         levels=levels,
         oldest=oldest_by_environment(levels),
         usage=await outbox.usage(),
+        read_at=now,
         caps=standings(settings.caps(), Days(await outbox.days()), day_of(now)),
     )
     return status_of(found, now=now, in_memory=False)

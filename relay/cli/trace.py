@@ -71,8 +71,7 @@ def facts(found: Trace) -> dict[str, Any]:
         "reason": found.verdict.reason,
         "place": found.place,
         "attempts": found.attempts,
-        "answer": found.answer,
-        "answered_at": None if found.answered_at is None else iso(found.answered_at),
+        "answers": [{"at": iso(each.at), "answer": each.answer} for each in found.answers],
         "due": None if found.due is None else iso(found.due),
         "cause": None if found.cause is None else {"reason": found.cause.reason, "detail": found.cause.detail},
         "unchanged": found.unchanged,
@@ -87,6 +86,8 @@ def story(found: Trace, now: float) -> Iterator[str]:
     decided = "to be sent" if found.verdict.send else "not sent"
     yield f"{stamp(found.at)} UTC  {found.environment}  {found.method}  {decided} ({found.verdict.reason})"
     yield f"    {whereabouts(found, now)}"
+    if before := found.answers[:-1]:
+        yield f"    before that {', '.join(f'{each.answer} at {stamp(each.at)}' for each in before)} UTC"
     if found.unchanged and found.unchanged_at is not None:
         since = f"{count(found.unchanged, 'later answer')} unchanged, the last at {stamp(found.unchanged_at)} UTC"
         yield f"    {since}"
@@ -118,10 +119,10 @@ def whereabouts(found: Trace, now: float) -> str:
 
 
 def tried(found: Trace) -> str:
-    if not found.attempts or found.answered_at is None:
+    if not found.answers:
         return ""
-    tries = "1 attempt" if found.attempts == 1 else count(found.attempts, "attempt")
-    return f"; {tries}, the last answered {found.answer or 'nothing'} at {stamp(found.answered_at)} UTC"
+    last = found.answers[-1]
+    return f"; {count(found.attempts, 'attempt')}, the last answered {last.answer} at {stamp(last.at)} UTC"
 
 
 def not_seen(settings: Config) -> str:

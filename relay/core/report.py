@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 
+from relay.core.settle import Kind
 from relay.core.status import (
     CapStatus,
     EnvironmentStatus,
+    ErrorStatus,
     ForecastStatus,
+    LaneStatus,
     OrphanStatus,
     Status,
+    Totals,
     clock,
     count,
     moment,
@@ -16,13 +20,16 @@ from relay.core.status import (
 from relay.model import ConfigState
 
 MIB = 2.0**20
+UNKNOWN = "not known: the outbox was not read yet"
+# Figures are read every second; older ones are told with their time.
+OLD_SECONDS = 10.0
 
 
 def report(status: Status) -> str:
     """All of *status* in lines that fit a terminal."""
     lines = [*_head(status), "", *_orphans(status)]
     for environment in status.environments:
-        lines += [*_environment(environment, status.now), ""]
+        lines += [*_environment(environment, status.now, known=status.outbox.read_at is not None), ""]
     if not status.environments:
         lines += ["No environment is named in the YAML: flags are forwarded, nothing is captured.", ""]
     return "\n".join(lines)
@@ -38,7 +45,13 @@ def _head(status: Status) -> Iterator[str]:
     if status.config is not None:
         yield from _config(status.config, status.now)
     yield _fact("outbox", _outbox(status))
-    total = status.totals
+    if status.outbox.read_at is None:
+        yield _fact("totals", UNKNOWN)
+    else:
+        yield from _totals(status.totals)
+
+
+def _totals(total: Totals) -> Iterator[str]:
     sums = f"{total.captured:,} captured, {total.delivered:,} delivered, {total.waiting:,} waiting"
     yield _fact("totals", f"{sums}, {total.dead_letters:,} dead letters, {total.refused:,} refused")
     balanced = "balanced" if not total.difference else f"off by {total.difference:,}: please report this as a bug"
@@ -59,10 +72,12 @@ def _config(config: ConfigState, now: float) -> Iterator[str]:
 
 def _outbox(status: Status) -> str:
     outbox = status.outbox
-    if outbox.problem:
-        return f"{outbox.kind}, FAILING: {outbox.problem}"
-    share = f"{outbox.bytes / MIB:,.1f} of {outbox.capacity / MIB:,.0f} MiB"
-    return f"{outbox.kind}, {share}{_age(outbox.oldest, status.now)}"
+    failing = f", FAILING: {outbox.problem}" if outbox.problem else ""
+    if outbox.read_at is None:
+        return f"{outbox.kind}{failing}"
+    share = f"{outbox.bytes / MIB:,.1f} of {outbox.capacity / MIB:,.0f} MiB{_age(outbox.oldest, status.now)}"
+    old = f"; read last at {clock(outbox.read_at, status.now)}" if status.now - outbox.read_at > OLD_SECONDS else ""
+    return f"{outbox.kind}, {share}{failing}{old}"
 
 
 def _orphans(status: Status) -> Iterator[str]:
@@ -79,12 +94,15 @@ def _orphan(orphan: OrphanStatus, now: float) -> str:
     return f"ORPHANED: {waiting}, captured for {whose}; no environment names this app any more."
 
 
-def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
+def _environment(environment: EnvironmentStatus, now: float, *, known: bool) -> Iterator[str]:
     lane = environment.lane
     yield environment.name
     if lane is not None:
         yield _fact("  lane", lane.sentence)
-        yield _fact("  heap", f"{lane.heap}{_answer(environment, now)}")
+        answer = "" if lane.answered_at is None else f", last answer: {_said(lane, now)}"
+        yield _fact("  heap", f"{lane.heap}{answer}")
+        if lane.last_error is not None and lane.kind == Kind.DELIVERED:
+            yield _fact("  error", f"{_said(lane.last_error, now)}, good since")
     hour = environment.history
     if hour.captured:
         yield _fact("  hour", f"{sum(hour.captured):,} captured, {sum(hour.delivered):,} delivered")
@@ -94,17 +112,14 @@ def _environment(environment: EnvironmentStatus, now: float) -> Iterator[str]:
         yield _fact("  cap", _cap(environment.daily_cap))
     if environment.oldest is not None:
         yield _fact("  oldest", f"waits for {span(now - environment.oldest)}")
-    yield _fact("  books", _books(environment))
+    yield _fact("  books", _books(environment) if known else UNKNOWN)
     for name, reasons in _reasons(environment):
         yield _fact(f"  {name}", ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items())))
 
 
-def _answer(environment: EnvironmentStatus, now: float) -> str:
-    lane = environment.lane
-    if lane is None or lane.answered_at is None:
-        return ""
-    place = f" about {lane.at}" if lane.at else ""
-    return f", last answer: {lane.kind} {lane.status or ''}".rstrip() + f"{place} at {clock(lane.answered_at, now)}"
+def _said(answer: LaneStatus | ErrorStatus, now: float) -> str:
+    place = f" about {answer.at}" if answer.at else ""
+    return f"{answer.kind} {answer.status or ''}".rstrip() + f"{place} at {clock(answer.answered_at or now, now)}"
 
 
 def _forecast(forecast: ForecastStatus) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from relay.model import Cause, Claim, Settlement
+from relay.model import Attempt, Cause, Claim, Settlement
 
 Part = tuple[Claim, ...]
 
@@ -49,8 +49,9 @@ class Answer:
     # Which event of the request the text names, and the whole path to what is wrong with it.
     named: int | None = None
     path: str = ""
-    # When Heap says it answered, in seconds since 1970.
+    # Seconds since 1970: when Heap says it answered, and when it came by our own clock.
     sent_at: float | None = None
+    at: float = 0.0
 
 
 # So many refusals in a row, of different events and with the same text, are no coincidence.
@@ -99,26 +100,36 @@ class Outcome:
 
     delivered: Part = ()
     dead: tuple[tuple[Claim, Cause], ...] = ()
-    # To be tried again later: an attempt was made.
+    # To be tried again later.
     retry: Part = ()
     # In doubt: also tried again later, after others.
     doubted: Part = ()
-    # Not tried at all.
+    # Not tried, or not by itself: due again at once.
     untouched: Part = ()
 
 
-def settlement(outcome: Outcome, answers: Mapping[int, str], *, now: float, closed: float) -> Settlement:
-    """*outcome* for the outbox at *now*, the lane being closed for so many seconds; *answers* are the round's."""
+def settlement(
+    outcome: Outcome,
+    attempts: Mapping[int, Sequence[Attempt]],
+    *,
+    now: float,
+    closed: float,
+    later: Mapping[int, float],
+) -> Settlement:
+    """*outcome* for the outbox at *now*, the lane being closed for so many seconds; *attempts* are the round's.
+
+    *later* says when others of the round's claims are due.
+    """
     again = now + min(closed, LONGEST_PAUSE)
-    retry = {claim.id: again for claim in outcome.retry} | {claim.id: now + PROBE_EVERY for claim in outcome.doubted}
+    retry = {claim.id: now for claim in outcome.untouched} | {claim.id: again for claim in outcome.retry}
+    retry |= {claim.id: now + PROBE_EVERY for claim in outcome.doubted} | dict(later)
     ack = frozenset(claim.id for claim in outcome.delivered)
     dead_letter = {claim.id: cause for claim, cause in outcome.dead}
     return Settlement(
         ack=ack,
         retry=retry,
-        release={claim.id: now for claim in outcome.untouched},
         dead_letter=dead_letter,
-        answers={number: answers.get(number, "") for number in (*ack, *retry, *dead_letter)},
+        attempts={number: attempts[number] for number in (*ack, *retry, *dead_letter) if number in attempts},
     )
 
 
@@ -186,8 +197,8 @@ class Round:
 
     def __init__(self, record: Record, claims: Sequence[Claim]) -> None:
         self.claims = tuple(claims)
-        # The last answer to each of them that was in a request, in words.
-        self.answers: dict[int, str] = {}
+        # The requests that carried each of them, oldest first.
+        self.attempts: dict[int, tuple[Attempt, ...]] = {}
         self._record = record
         self._parts: deque[Part] = deque(record.sorted(claims))
         self._doubts: dict[int, tuple[Claim, Cause]] = {}
@@ -204,10 +215,14 @@ class Round:
         self._parts.clear()
         return Outcome(doubted=doubted, untouched=untouched)
 
-    def answered(self, part: Part, answer: Answer) -> Outcome:
-        """What *answer* to *part* decides. It changes the record, and what comes next."""
-        self.answers |= dict.fromkeys((claim.id for claim in part), in_words(answer))
-        record = self._record
+    def answered(self, part: Part, *answers: Answer) -> Outcome:
+        """What the last of *answers* to *part* decides, one to each request.
+
+        It changes the record, and what comes next.
+        """
+        made = tuple(Attempt(int(answer.at), in_words(answer)) for answer in answers)
+        self.attempts |= {claim.id: self.attempts.get(claim.id, ()) + made for claim in part}
+        answer, record = answers[-1], self._record
         record.failures = record.failures + 1 if answer.kind in PASSING else 0
         match answer.kind:
             case Kind.DELIVERED:

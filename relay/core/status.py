@@ -17,6 +17,17 @@ AT_THE_LIMIT = 0.9
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorStatus:
+    """An answer of Heap that was no success."""
+
+    # Its HTTP status (0: there was none), its kind, where in an event it found fault, and when.
+    status: int
+    kind: str
+    at: str
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class LaneStatus:
     """How the Heap app of one environment stands."""
 
@@ -37,6 +48,8 @@ class LaneStatus:
     used: float = 0.0
     # Requests in a row that Heap did not judge.
     failures: int = 0
+    # Its last answer that was no success, since the relay was started.
+    last_error: ErrorStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +155,10 @@ class OutboxStatus:
     bytes: int = 0
     capacity: int = 0
     oldest: float | None = None
-    # Why it could not be read just now; what else is told is from before then. Empty while it works.
+    # Why it cannot be read just now, or takes no new events. Empty while it works.
     problem: str = ""
+    # When it was read last: all figures from it are of then. None where it could not be yet, and they are not known.
+    read_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +202,14 @@ def totals(environments: Sequence[EnvironmentStatus]) -> Totals:
     )
 
 
-def sentence(lane: LaneStatus, waiting: int, now: float) -> str:
-    """How the lane is doing, in words for an operator."""
+def sentence(lane: LaneStatus, waiting: int | None, now: float) -> str:
+    """How the lane is doing, in words for an operator; how many events wait is None where that is not known."""
+    number = "an unknown number of events" if waiting is None else count(waiting, "event")
     if lane.standing == "open":
         if not waiting:
-            return "nothing waits"
+            return "nothing waits" if waiting == 0 else f"{number} waiting"
         return "delivering, as fast as Heap's limits allow" if lane.used > AT_THE_LIMIT else "delivering"
-    parts = [f"{_trouble(lane)} since {clock(lane.since or now, now)}", f"{count(waiting, 'event')} waiting"]
+    parts = [f"{_trouble(lane)} since {clock(lane.since or now, now)}", f"{number} waiting"]
     parts.append(f"next try {_ahead((lane.until or now) - now)}")
     advice = "; check app_id, region and url" if lane.standing == "held" else ""
     return ", ".join(parts) + advice

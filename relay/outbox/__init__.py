@@ -109,7 +109,7 @@ class Outbox(Protocol):
 
         Claims it does not name stay leased. Whatever somebody else claimed meanwhile is theirs, and is left
         alone. Dead letters past their share of the storage push out the oldest ones, counted as dropped
-        ("dead_letters_full"). The journal learns of each attempt, and of the answer as of *now*.
+        ("dead_letters_full"). Attempts are counted, and the journal keeps the last five of each event.
         """
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
@@ -174,4 +174,4 @@ class Outbox(Protocol):
         """What the journal knows of *identity*, newest first; reads all of it where there is less than *limit*."""
 
     async def usage(self) -> Usage:
-        """The storage in use against `max_bytes`."""
+        """The storage in use against `max_bytes`, and whether the disk has room for more."""

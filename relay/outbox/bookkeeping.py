@@ -80,6 +80,8 @@ def is_leased(token: str | None, due: float, now: float) -> bool:
     return token is not None and now < due <= now + AHEAD_SECONDS
 
 
+# The last attempts of an event that the journal keeps: an outage of a week makes thousands.
+ATTEMPTS_KEPT = 5
 # The part of the storage that the journal may take, whatever its number of entries: events need the rest.
 JOURNAL_SHARE = 1 / 8
 

@@ -11,14 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from relay.model import Cause, JournalEntry, Repeats, Trace, Verdict
-from relay.outbox.bookkeeping import SLICE, fate, fingerprint, identity_fingerprint, is_leased
+from relay.model import Attempt, Cause, JournalEntry, Repeats, Trace, Verdict
+from relay.outbox.bookkeeping import ATTEMPTS_KEPT, SLICE, fate, fingerprint, identity_fingerprint, is_leased
 from relay.outbox.schema import secret
 from relay.outbox.tables import next_number
 
 # About what an entry takes, and a set of properties beside its text; measured.
-ENTRY_BYTES = 130
+ENTRY_BYTES = 240
 STATE_BYTES = 100
+# An entry has room for its attempts from the first, so that an outage takes none of a full disk. Each is written
+# equally wide, "1764000000 delivered 200", so that SQLite itself makes room for a new one at the end.
+ATTEMPT_WIDTH = 24
 
 
 # Writing.
@@ -69,14 +72,29 @@ def _store_states(database: sqlite3.Connection, noted: Iterable[JournalEntry]) -
     return states
 
 
-def note_answers(
-    database: sqlite3.Connection, numbers: Iterable[int], answers: Mapping[int, str], now: float, *, delivered: bool
+def note_attempts(
+    database: sqlite3.Connection,
+    numbers: Iterable[int],
+    attempts: Mapping[int, Sequence[Attempt]],
+    *,
+    delivered: bool,
 ) -> None:
-    """Count an attempt for those *numbers* that are in the journal, and note its answer."""
+    """Count the *attempts* of those *numbers* that are in the journal, and keep the last ones."""
     database.executemany(
-        "UPDATE journal SET attempts = attempts + 1, answer = ?, answered_at = ?, delivered = ? WHERE id = ?",
-        ((answers.get(number, ""), now, delivered, number) for number in numbers),
+        "UPDATE journal SET attempts = attempts + ?, delivered = ?, answers = substr(answers || ?, ?) WHERE id = ?",
+        ((*_written(attempts.get(number, ()), delivered=delivered), number) for number in numbers),
     )
+
+
+def _written(attempts: Sequence[Attempt], *, delivered: bool) -> tuple[int, bool, str, int]:
+    text = "".join(f"{one.at} {one.answer}".ljust(ATTEMPT_WIDTH)[:ATTEMPT_WIDTH] for one in attempts)
+    return len(attempts), delivered, text, -ATTEMPTS_KEPT * ATTEMPT_WIDTH
+
+
+def _read(answers: str) -> tuple[Attempt, ...]:
+    starts = range(0, len(answers), ATTEMPT_WIDTH)
+    written = (answers[start : start + ATTEMPT_WIDTH].split(maxsplit=1) for start in starts)
+    return tuple(Attempt(int(parts[0]), parts[1].rstrip()) for parts in written if parts)
 
 
 def note_repeats(database: sqlite3.Connection, repeats: Mapping[int, Repeats]) -> None:
@@ -152,8 +170,8 @@ def _weigh(database: sqlite3.Connection, entries: int, size: int) -> None:
 def trace(database: sqlite3.Connection, *, identity: str, limit: int, now: float) -> list[Trace]:
     """What is noted of *identity*, newest first."""
     rows = database.execute(
-        "SELECT j.environment, j.at, j.method, j.send, j.reason, p.text, j.key, j.attempts, j.answer,"
-        " j.answered_at, j.delivered, j.unchanged, j.unchanged_at, j.gone, w.token, w.due, d.reason, d.detail"
+        "SELECT j.environment, j.at, j.method, j.send, j.reason, p.text, j.key, j.attempts, j.answers,"
+        " j.delivered, j.unchanged, j.unchanged_at, j.gone, w.token, w.due, d.reason, d.detail"
         " FROM journal AS j CROSS JOIN properties AS p ON p.id = j.state"
         " LEFT JOIN waiting AS w ON w.id = j.id LEFT JOIN dead_letters AS d ON d.id = j.id"
         " WHERE j.who = ? ORDER BY j.id DESC LIMIT ?",
@@ -163,7 +181,7 @@ def trace(database: sqlite3.Connection, *, identity: str, limit: int, now: float
 
 
 def _trace(row: tuple[Any, ...], now: float) -> Trace:
-    environment, at, method, send, verdict, properties, key, attempts, answer, answered_at, delivered, *rest = row
+    environment, at, method, send, verdict, properties, key, attempts, answers, delivered, *rest = row
     unchanged, unchanged_at, gone, token, due, reason, detail = rest
     leased = None if due is None else is_leased(token, due, now)
     place = fate(key, leased=leased, dead=reason is not None, delivered=bool(delivered))
@@ -175,8 +193,7 @@ def _trace(row: tuple[Any, ...], now: float) -> Trace:
         properties=properties,
         key=key,
         attempts=attempts,
-        answer=answer,
-        answered_at=answered_at,
+        answers=_read(answers),
         place=place,
         due=due if place == "waiting" else None,
         cause=Cause(reason, detail) if reason is not None else Cause(gone) if place == "gone" and gone else None,

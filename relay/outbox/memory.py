@@ -196,28 +196,25 @@ class MemoryOutbox:
         acked = {number: held.pop(number) for number in held.keys() & settlement.ack}
         died = {number: held.pop(number) for number in held.keys() & settlement.dead_letter.keys()}
         retried = {number: held.pop(number) for number in held.keys() & settlement.retry.keys()}
-        released = {number: held.pop(number) for number in held.keys() & settlement.release.keys()}
         for waiting in acked.values():
             tables.stop_waiting(waiting)
             tables.delete(waiting.event)
             tables.post(waiting.event.environment, "delivered", 1)
-        tables.dead_letter(died, settlement.dead_letter, now, attempts=1)
+        tables.dead_letter(died, settlement.dead_letter, now, settlement.attempts)
         tables.trim_dead_letters(self._dead_letter_bytes)
         for number, waiting in retried.items():
-            waiting.attempts += 1
+            waiting.attempts += len(settlement.attempts.get(number, ()))
             tables.hold(waiting, settlement.retry[number], None)
-        for number, waiting in released.items():
-            tables.hold(waiting, settlement.release[number], None)
-        self._journal.note_answers(acked, settlement.answers, now, delivered=True)
-        self._journal.note_answers(chain(died, retried), settlement.answers, now, delivered=False)
-        return frozenset(chain(acked, died, retried, released))
+        self._journal.note_attempts(acked, settlement.attempts, delivered=True)
+        self._journal.note_attempts(chain(died, retried), settlement.attempts, delivered=False)
+        return frozenset(chain(acked, died, retried))
 
     async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else is ready goes in between."""
         total: Counter[str] = Counter()
         while old := list(islice(self._tables.old(expired_before, now), SLICE)):
             died = {waiting.number: waiting for waiting in old}
-            self._tables.dead_letter(died, dict.fromkeys(died, EXPIRED), now, attempts=0)
+            self._tables.dead_letter(died, dict.fromkeys(died, EXPIRED), now, {})
             self._tables.trim_dead_letters(self._dead_letter_bytes)
             total.update(waiting.event.environment for waiting in old)
             await asyncio.sleep(0)
@@ -346,8 +343,7 @@ class MemoryOutbox:
             properties=entry.properties,
             key=entry.key,
             attempts=noted.attempts,
-            answer=noted.answer,
-            answered_at=noted.answered_at,
+            answers=noted.answers,
             place=fate(entry.key, leased=leased, dead=dead is not None, delivered=noted.delivered),
             due=waiting.due if waiting and not leased else None,
             cause=dead.letter.cause if dead else Cause(noted.gone) if noted.gone else None,

@@ -2,14 +2,15 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from relay.model import JournalEntry, Repeats
-from relay.outbox.bookkeeping import identity_fingerprint
+from relay.model import Attempt, JournalEntry, Repeats
+from relay.outbox.bookkeeping import ATTEMPTS_KEPT, identity_fingerprint
 
-# What an entry takes, and a set of properties beside its text: objects and their places in tables, measured.
-ENTRY_BYTES = 500
+# What an entry with as many attempts as are kept takes, and a set of properties beside its text: objects and their
+# places in tables, measured.
+ENTRY_BYTES = 1260
 STATE_BYTES = 120
 
 
@@ -23,8 +24,7 @@ class Noted:
     # Without the identity.
     entry: JournalEntry
     attempts: int = 0
-    answer: str = ""
-    answered_at: float | None = None
+    answers: tuple[Attempt, ...] = ()
     delivered: bool = False
     unchanged: int = 0
     unchanged_at: float | None = None
@@ -70,12 +70,16 @@ class MemoryJournal:
         while len(self._noted) > self._entries or self.size > self._max_bytes:
             self._remove(next(iter(self._noted)))
 
-    def note_answers(self, numbers: Iterable[int], answers: Mapping[int, str], now: float, *, delivered: bool) -> None:
-        """Count an attempt for those *numbers* that are here, and note its answer."""
+    def note_attempts(
+        self, numbers: Iterable[int], attempts: Mapping[int, Sequence[Attempt]], *, delivered: bool
+    ) -> None:
+        """Count the *attempts* of those *numbers* that are here, and keep the last ones."""
         for number in numbers:
             if noted := self._noted.get(number):
-                noted.attempts += 1
-                noted.answer, noted.answered_at, noted.delivered = answers.get(number, ""), now, delivered
+                made = attempts.get(number, ())
+                noted.attempts += len(made)
+                noted.answers = (noted.answers + tuple(made))[-ATTEMPTS_KEPT:]
+                noted.delivered = delivered
 
     def note_repeats(self, repeats: Mapping[int, Repeats]) -> None:
         """Count answers that were like the entries with these numbers, those that are here."""

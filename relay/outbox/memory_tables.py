@@ -1,12 +1,12 @@
 """What an outbox in memory holds, and the changes to it that several calls share; each keeps the books."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 from relay.core.daily import DAYS_KEPT
-from relay.model import Cause, DeadLetter, Event, Lane, Level
+from relay.model import Attempt, Cause, DeadLetter, Event, Lane, Level
 from relay.outbox.bookkeeping import DAY, Total, is_leased
 from relay.outbox.memory_sent import MemorySent
 from relay.outbox.order import Order
@@ -233,13 +233,18 @@ class Tables:
         self.post(letter.event.environment, "dead_letters", 1, letter.cause.reason)
 
     def dead_letter(
-        self, died: Mapping[int, Waiting], causes: Mapping[int, Cause], now: float, *, attempts: int
+        self,
+        died: Mapping[int, Waiting],
+        causes: Mapping[int, Cause],
+        now: float,
+        attempts: Mapping[int, Sequence[Attempt]],
     ) -> None:
-        """Make dead letters of waiting events, after so many more attempts."""
+        """Make dead letters of waiting events, after these *attempts* more."""
         for number, waiting in died.items():
             self._sent.unsay(number, waiting.event)
             self.stop_waiting(waiting)
-            self.bury(number, DeadLetter(waiting.event, causes[number]), now, waiting.attempts + attempts)
+            made = waiting.attempts + len(attempts.get(number, ()))
+            self.bury(number, DeadLetter(waiting.event, causes[number]), now, made)
 
     def take_dead_letter(self, number: int) -> Event:
         """Let it be none any more. Its event is still stored."""

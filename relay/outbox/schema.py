@@ -161,6 +161,33 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE journal ADD COLUMN unchanged_at REAL;
     ALTER TABLE journal ADD COLUMN gone TEXT NOT NULL DEFAULT '';
     """,
+    """
+    -- The journal keeps the last few answers to an entry's event, in the place of the last.
+    ALTER TABLE journal RENAME TO brief_journal;
+    CREATE TABLE journal (
+        id INTEGER PRIMARY KEY,
+        who INTEGER NOT NULL, -- a fingerprint; without an index, as that would cost more than all else here
+        environment TEXT NOT NULL,
+        at REAL NOT NULL,
+        method TEXT NOT NULL,
+        send INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        answers TEXT NOT NULL DEFAULT (printf('%120s', '')), -- five of 24 characters, the last one at the end
+        delivered INTEGER NOT NULL DEFAULT 0,
+        unchanged INTEGER NOT NULL DEFAULT 0,
+        unchanged_at REAL,
+        gone TEXT NOT NULL DEFAULT ''
+    );
+    INSERT INTO journal SELECT id, who, environment, at, method, send, reason, state, key, attempts,
+        CASE answer WHEN '' THEN printf('%120s', '')
+            ELSE printf('%96s%-24s', '', CAST(answered_at AS INTEGER) || ' ' || answer) END,
+        delivered, unchanged, unchanged_at, gone FROM brief_journal;
+    DROP TABLE brief_journal;
+    UPDATE meta SET value = value + 110 * (SELECT count(*) FROM journal) WHERE name = 'journal_bytes';
+    """,
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relay.core.daily import day_of
+from relay.errors import OutboxFull
 from relay.model import (
     Book,
     Coalescing,
@@ -32,6 +33,7 @@ from relay.model import (
 from relay.outbox import NOTHING_SENT, Tally, operate, sent, statements, tables
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, slices
+from relay.outbox.faults import explain
 from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.journal import forget_entries, trace
 from relay.outbox.owner import OwnerLock
@@ -250,8 +252,16 @@ class SqliteOutbox:
         return await self._reader.run(partial(trace, identity=identity, limit=limit, now=now), Transaction.READ)
 
     async def usage(self) -> Usage:
-        """Measure the pages in use."""
-        return Usage(await self._reader.run(tables.storage_in_use, Transaction.READ), self._bounds.max_bytes)
+        """Measure the pages in use, and the disk."""
+        return await self._reader.run(self._measure, Transaction.READ)
+
+    def _measure(self, database: sqlite3.Connection) -> Usage:
+        used, obstacle = tables.storage_in_use(database), ""
+        try:
+            statements.require_reserve(database, free_bytes(self._path))
+        except OutboxFull as full:
+            obstacle = str(explain(self._path, full))
+        return Usage(used, self._bounds.max_bytes, obstacle)
 
     def _own(self) -> sqlite3.Connection:
         find_file(self._path)  # no folder or lock is made where no file can be

@@ -9,6 +9,7 @@ from typing import Any
 
 from relay.errors import OutboxFull
 from relay.model import (
+    Attempt,
     Cause,
     Claim,
     Coalescing,
@@ -24,7 +25,7 @@ from relay.model import (
 )
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.bookkeeping import SLICE, Total, by_day, take
-from relay.outbox.journal import note_answers, note_repeats, trim_journal, write_journal
+from relay.outbox.journal import note_attempts, note_repeats, trim_journal, write_journal
 from relay.outbox.latest import lanes_behind, mark, supersede
 from relay.outbox.sent import Edition, edition, end, remember, touch, trim, unsay
 from relay.outbox.tables import (
@@ -80,7 +81,7 @@ def put(
     """Store all of it, where *disk_bytes* are free on the disk; return what was learned. Raises OutboxFull."""
     learned: dict[Who, Sent | None] = {}
     if events or dead_letters or journal:
-        _require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
+        require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
         first = next_number(database)
         behind = lanes_behind(database, events, coalescing.latest)
         _put_events(database, events)
@@ -143,8 +144,11 @@ def _require_room(database: sqlite3.Connection, max_bytes: int) -> None:
         raise OutboxFull(f"is full: {used:,} bytes would be in use, of {max_bytes:,}")
 
 
-def _require_reserve(database: sqlite3.Connection, disk_bytes: int, events: Sequence[Event]) -> None:
-    """Bodies are written twice: to the log, then to the file, which fills its own free pages before it grows."""
+def require_reserve(database: sqlite3.Connection, disk_bytes: int, events: Sequence[Event] = ()) -> None:
+    """Raise OutboxFull where *events* would take what of *disk_bytes* is kept for delivering.
+
+    Bodies are written twice: to the log, then to the file, which fills its own free pages before it grows.
+    """
     needed = 2 * sum(len(event.body) for event in events)
     if disk_bytes + reusable(database) < RESERVE_BYTES + needed:
         raise OutboxFull(
@@ -245,13 +249,13 @@ def settle(
     acked = {number: held.pop(number) for number in held.keys() & settlement.ack}
     died = {number: held.pop(number) for number in held.keys() & settlement.dead_letter.keys()}
     _acknowledge(database, acked)
-    _dead_letter(database, died, settlement.dead_letter, now, attempts=1)
+    _dead_letter(database, died, settlement.dead_letter, now, settlement.attempts)
     trim_dead_letters(database, dead_letter_bytes)
-    retried = _let_go(database, held.keys() & settlement.retry.keys(), settlement.retry, attempts=1)
-    released = _let_go(database, (held.keys() - retried) & settlement.release.keys(), settlement.release, attempts=0)
-    note_answers(database, acked, settlement.answers, now, delivered=True)
-    note_answers(database, died.keys() | retried, settlement.answers, now, delivered=False)
-    return frozenset(acked.keys() | died.keys() | retried | released)
+    retried = held.keys() & settlement.retry.keys()
+    _let_go(database, {number: settlement.retry[number] for number in retried}, settlement.attempts)
+    note_attempts(database, acked, settlement.attempts, delivered=True)
+    note_attempts(database, died.keys() | retried, settlement.attempts, delivered=False)
+    return frozenset(acked.keys() | died.keys() | retried)
 
 
 def _acknowledge(database: sqlite3.Connection, acked: Mapping[int, Waiting]) -> None:
@@ -265,21 +269,19 @@ def _dead_letter(
     died: Mapping[int, Waiting],
     causes: Mapping[int, Cause],
     now: float,
-    *,
-    attempts: int,
+    attempts: Mapping[int, Sequence[Attempt]],
 ) -> None:
     unsay(database, died)
     stop_waiting(database, died)
-    made = {number: one.attempts + attempts for number, one in died.items()}
+    made = {number: one.attempts + len(attempts.get(number, ())) for number, one in died.items()}
     bury(database, {number: causes[number] for number in died}, now, made)
 
 
-def _let_go(database: sqlite3.Connection, numbers: set[int], due: Mapping[int, float], *, attempts: int) -> set[int]:
+def _let_go(database: sqlite3.Connection, due: Mapping[int, float], attempts: Mapping[int, Sequence[Attempt]]) -> None:
     database.executemany(
         "UPDATE waiting SET due = ?, token = NULL, attempts = attempts + ? WHERE id = ?",
-        ((due[number], attempts, number) for number in numbers),
+        ((moment, len(attempts.get(number, ())), number) for number, moment in due.items()),
     )
-    return numbers
 
 
 # Sweeping.
@@ -297,7 +299,7 @@ def expire(database: sqlite3.Connection, *, before: float, now: float, dead_lett
             (lane, environment, before, now, now + AHEAD_SECONDS, SLICE - len(expired)),
         )
         expired |= {number: Waiting(environment, lane, *one) for number, *one in rows}
-    _dead_letter(database, expired, dict.fromkeys(expired, EXPIRED), now, attempts=0)
+    _dead_letter(database, expired, dict.fromkeys(expired, EXPIRED), now, {})
     trim_dead_letters(database, dead_letter_bytes)
     return Counter(one.environment for one in expired.values())
 

@@ -65,18 +65,18 @@ class Attempts:
         self.share = share
         self.budget = Budget(share, self._clock.monotonic())
 
-    async def send(self, holding: Holding, part: Part) -> Answer | None:
-        """Heap's last word on *part*; None where no request was made: told to stop, or the lease is lost.
+    async def send(self, holding: Holding, part: Part) -> list[Answer]:
+        """What Heap said to each request for *part*; the last one counts.
 
-        Raises OutboxError where the lease could not be renewed.
+        Empty where none was made: told to stop, or the lease is lost. Raises OutboxError where the lease could not be
+        renewed.
         """
-        last: Answer | None = None
+        answers: list[Answer] = []
 
         async def attempt() -> Answer | None:
-            nonlocal last
             if await self._may_start(holding, part):
-                last = await self._request(part)
-            return last
+                answers.append(await self._request(part))
+            return answers[-1] if answers else None
 
         def is_hopeless(state: RetryCallState) -> bool:
             return holding.lost or self._orders.stopping or state.upcoming_sleep > holding.left - MARGIN
@@ -86,9 +86,10 @@ class Attempts:
             retry=retry_if_result(_passes),
             wait=_wait,
             stop=lambda state: stop_after_attempt(TRIES)(state) or is_hopeless(state),
-            retry_error_callback=lambda _: last,
+            retry_error_callback=lambda _: None,
         )
-        return await retrying(attempt)
+        await retrying(attempt)
+        return answers
 
     async def _may_start(self, holding: Holding, part: Part) -> bool:
         """Save up for *part*, renew the lease, and pay; False where one of them cannot be."""
@@ -114,7 +115,7 @@ class Attempts:
         try:
             answer = await self._heap.track([claim.event.body for claim in part])
         except HeapUnreachable as unreachable:
-            answer = Answer(Kind.UNREACHABLE, text=str(unreachable))
+            answer = Answer(Kind.UNREACHABLE, text=str(unreachable), at=self._clock.wall())
         self._metrics.attempts.labels(answer.kind).inc()
         self._metrics.batch_events.observe(len(part))
         return answer

@@ -1,9 +1,9 @@
 """The delivery of one lane: one request in flight, and a pause or a hold when Heap wants it so."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
@@ -171,36 +171,36 @@ class Courier:
     async def _carry(self, holding: Holding, claims: Part) -> None:
         """Send *claims* in as many requests as the answers ask for."""
         round_ = Round(self._standing.record, claims)
-        release: dict[int, float] = {}
+        later: dict[int, float] = {}
         while part := round_.next():
             selection = self._budget.select(part, self._clock.monotonic(), PATIENCE if holding.asked else 0.0)
-            release |= {claim: self._clock.wall() + ahead for claim, ahead in selection.later.items()}
+            later |= {claim: self._clock.wall() + ahead for claim, ahead in selection.later.items()}
             if not selection.go:
                 continue
-            answer = await self._attempts.send(holding, selection.go)
+            answers = await self._attempts.send(holding, selection.go)
             if holding.lost:
                 break
-            if answer is None:
-                release |= {claim.id: self._clock.wall() for claim in selection.go}
+            if not answers:
+                later |= {claim.id: self._clock.wall() for claim in selection.go}
                 break
-            await self._conclude(holding, round_, round_.answered(selection.go, answer), answer)
+            await self._conclude(holding, round_, round_.answered(selection.go, *answers), answers)
         if holding.lost:
             log.warning("lease.lost", heap=self.lane.url, events=len(claims))
         else:
-            await self._settle(holding, round_, round_.end(), release)
+            await self._settle(holding, round_, round_.end(), later)
 
-    async def _conclude(self, holding: Holding, round_: Round, outcome: Outcome, answer: Answer) -> None:
-        """One answer is in: heed it, say so, settle."""
-        self._standing.heed(answer)
+    async def _conclude(self, holding: Holding, round_: Round, outcome: Outcome, answers: Sequence[Answer]) -> None:
+        """The answers to one part are in: heed them, say so, settle."""
+        self._standing.heed(answers)
         now = self._clock.wall()
         for claim in outcome.delivered:
             self._metrics.delivery_lag.observe(max(0.0, now - claim.event.captured_at))
-        self._tell(outcome, answer)
+        self._tell(outcome, answers[-1])
         await self._settle(holding, round_, outcome, {})
 
-    async def _settle(self, holding: Holding, round_: Round, outcome: Outcome, release: Mapping[int, float]) -> None:
-        told = settlement(outcome, round_.answers, now=self._clock.wall(), closed=self._standing.closed)
-        told = replace(told, release={**told.release, **release})
+    async def _settle(self, holding: Holding, round_: Round, outcome: Outcome, later: Mapping[int, float]) -> None:
+        now, closed = self._clock.wall(), self._standing.closed
+        told = settlement(outcome, round_.attempts, now=now, closed=closed, later=later)
         if told != Settlement():
             self._untold.append(Tidings(holding.token, told, round_.claims))
             await self._tell_all()

@@ -1,6 +1,6 @@
 """Whether a lane may ask Heap now, and what Heap said last."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,9 +23,9 @@ class LaneState:
     # Since when it is not open, and when Heap is asked next; None while it is open.
     since: float | None
     until: float | None
-    # The last answer, without its text, which may echo an identity.
+    # The last answer, and the last that was no success; without their texts, which may echo an identity.
     answer: Answer | None
-    answered_at: float | None
+    error: Answer | None
     # Requests in a row that Heap did not judge.
     failures: int
     # The part of the lane's budget that the last minute used.
@@ -44,7 +44,7 @@ class Standing:
         self._resume_at = clock.monotonic()
         self._since: float | None = None
         self._answer: Answer | None = None
-        self._answered_at: float | None = None
+        self._error: Answer | None = None
         self._held = False
 
     @property
@@ -57,12 +57,14 @@ class Standing:
         """Seconds until Heap may be asked."""
         return max(0.0, self._resume_at - self._clock.monotonic())
 
-    def heed(self, answer: Answer) -> None:
-        """Draw the consequences of *answer*, which the record knows already."""
-        self._answer, self._answered_at = replace(answer, text=""), self._clock.wall()
+    def heed(self, answers: Sequence[Answer]) -> None:
+        """Draw the consequences of the last of *answers*, which the record knows already."""
+        for answer in answers:
+            self._answer = replace(answer, text="")
+            self._error = self._error if answer.kind is Kind.DELIVERED else self._answer
         self._resume_at = self._clock.monotonic() + self._length(answer)
         if self.held or answer.kind in PASSING:
-            self._since = self._since or self._answered_at
+            self._since = self._since or answer.at
         else:
             self._since = None
         self._tell(answer)
@@ -77,7 +79,7 @@ class Standing:
             since=self._since,
             until=self._clock.wall() + self.closed if closed else None,
             answer=self._answer,
-            answered_at=self._answered_at,
+            error=self._error,
             failures=self.record.failures,
             used=used,
         )

@@ -6,6 +6,7 @@ from typing import Any
 from relay.core.settle import Kind
 from relay.core.status import (
     EnvironmentStatus,
+    ErrorStatus,
     ForecastStatus,
     HourStatus,
     LaneStatus,
@@ -24,6 +25,7 @@ PAUSED = replace(
     OPEN, standing="paused", since=NOW - 180, until=NOW + 40, status=503, kind=Kind.BUSY, failures=4, used=0.0
 )
 HELD = replace(PAUSED, standing="held", status=404, kind=Kind.DENIED, failures=0)
+RECOVERED = replace(OPEN, last_error=ErrorStatus(503, Kind.BUSY, "", NOW - 180))
 
 FORECAST = ForecastStatus(
     send="every_call",
@@ -59,7 +61,7 @@ def status(*environments: EnvironmentStatus, **changes: Any) -> Status:
         now=NOW,
         ready=True,
         config=ConfigState("3f9ac01be22d" + "0" * 52, NOW - 3600),
-        outbox=OutboxStatus("sqlite", 1 << 20, 512 << 20),
+        outbox=OutboxStatus("sqlite", 1 << 20, 512 << 20, read_at=NOW),
         environments=environments,
         totals=totals(environments),
     )

@@ -1,5 +1,7 @@
 """The gauges say what the outbox holds, and the counters what left it by the hands of others."""
 
+import asyncio
+import re
 import shutil
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from relay.admin.status import status_of
 from relay.core.settle import Answer, Kind
+from relay.errors import OutboxError
 from relay.model import Cause, DeadLetter
 from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
@@ -15,6 +19,7 @@ from relay.outbox.sqlite import SqliteOutbox
 from relay.sender import LaneState
 from tests.admin.conftest import LANE, Watched, event
 from tests.outbox.boxes import opened, sent
+from tests.outbox.disks import mounted, take_room
 
 STATES = ("open", "paused", "held")
 
@@ -92,8 +97,8 @@ async def test_a_difference_in_the_books_is_seen(watched: Watched) -> None:
 
 @pytest.mark.parametrize("standing", STATES)
 async def test_exactly_one_state_of_a_lane_is_set(watched: Watched, standing: str) -> None:
-    answer = Answer(Kind.BUSY, 503)
-    watched.lanes.append(LaneState(LANE, standing, None, None, answer, 1000.0, 1, 0.25))  # type: ignore[arg-type]
+    answer = Answer(Kind.BUSY, 503, at=1000.0)
+    watched.lanes.append(LaneState(LANE, standing, None, None, answer, answer, 1, 0.25))  # type: ignore[arg-type]
 
     await watched.figures.refresh()
 
@@ -115,6 +120,69 @@ async def test_figures_stay_and_the_failure_shows_while_the_outbox_cannot_be_rea
     assert watched.sample("relay_outbox_failing") == 1
     assert watched.sample("relay_outbox_events", environment="tests") == 1
     assert "closed" in watched.figures.reading.problem
+
+
+async def test_what_an_outbox_holds_that_cannot_be_read_yet_is_not_told(tmp_path: Path) -> None:
+    """No zeros, and no burst in the hour once it can."""
+    path = tmp_path / "outbox.db"
+    async with opened(sqlite_outbox(path)) as outbox:
+        await outbox.put([event(1), event(2)], [], {})
+    shutil.move(path, tmp_path / "elsewhere.db")
+    path.mkdir()
+    watched = Watched(outbox := sqlite_outbox(path))
+    with pytest.raises(OutboxError, match="is not a file"):
+        await outbox.open()
+
+    await watched.figures.refresh()
+    unread = watched.figures.reading
+    assert unread.read_at is None
+    assert "is not a file" in unread.problem
+    assert watched.sample("relay_outbox_failing") == 1
+    assert watched.sample("relay_outbox_events", environment="tests") is None
+    assert watched.sample("relay_books_difference", environment="tests") is None
+
+    path.rmdir()
+    shutil.move(tmp_path / "elsewhere.db", path)
+    await until_read(watched)
+    await outbox.close()
+    assert watched.sample("relay_outbox_events", environment="tests") == 2
+    assert sum(watched.figures.reading.hours["tests"].captured) == 0
+
+
+async def until_read(watched: Watched) -> None:
+    """A storage that failed is tried again after a second."""
+    async with asyncio.timeout(20):
+        while watched.figures.reading.read_at is None:
+            await watched.figures.refresh()
+            await asyncio.sleep(0.05)
+
+
+async def test_a_disk_that_somebody_else_filled_is_a_problem_before_an_event_is_refused(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "24m") as disk:
+        async with opened(sqlite_outbox(disk / "outbox.db")) as outbox:
+            watched = Watched(outbox)
+            await watched.figures.refresh()
+            before = watched.figures.reading.refusal
+
+            take_room(disk, leave=2**20)
+            await watched.figures.refresh()
+
+            found = status_of(watched.figures.reading, now=1000.0, in_memory=False)
+    assert before == ""
+    assert re.search(r"outbox\.db is full: .* are free on the disk", found.outbox.problem)
+    assert found.outbox.read_at == 1000.0
+
+
+async def test_why_events_are_refused_is_told_until_one_is_stored(watched: Watched) -> None:
+    watched.capture.refusal = "the last events were refused: the outbox cannot be written"
+    await watched.figures.refresh()
+    refusing = status_of(watched.figures.reading, now=1000.0, in_memory=True).outbox.problem
+
+    watched.capture.refusal = ""
+    await watched.figures.refresh()
+
+    assert refusing == "the last events were refused: the outbox cannot be written"
+    assert status_of(watched.figures.reading, now=1000.0, in_memory=True).outbox.problem == ""
 
 
 async def test_counters_begin_and_end_with_their_environment(watched: Watched) -> None:

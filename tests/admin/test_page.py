@@ -14,12 +14,12 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 from relay import config
 from relay.app import running
 from relay.core.report import report
-from relay.core.status import CapStatus, EnvironmentStatus, OrphanStatus
+from relay.core.status import CapStatus, EnvironmentStatus, OrphanStatus, OutboxStatus
 from relay.model import ConfigState
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.admin.browser import Complaints, chromium, served
-from tests.admin.statuses import FORECAST, HELD, NOW, OPEN, PAUSED, environment, status
+from tests.admin.statuses import FORECAST, HELD, NOW, OPEN, PAUSED, RECOVERED, environment, status
 from tests.conftest import CLIENT_KEY, settings, write
 from tests.lacking import lacking
 from tests.test_app import identify
@@ -28,6 +28,8 @@ from tests.test_app import identify
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 AXE = Path(__file__).parents[1] / "sdk/node_modules/axe-core/axe.min.js"
+# What stands for a figure that there is none of.
+NOTHING = "\N{EN DASH}"
 MANY = [
     environment(f"environment-{number:02}", [OPEN, PAUSED, OPEN, HELD, OPEN][number % 5], number % 5 % 2)
     for number in range(50)
@@ -91,6 +93,42 @@ async def test_what_needs_somebody_is_said_in_words_and_comes_first(browser: Bro
         assert "off by 1" in text
         assert "costly: 10,000 of 10,000 events of its daily cap: the rest of the day is skipped." in text
         await expect(page.locator("#ready")).to_have_text("not ready")
+
+
+async def test_what_could_not_be_read_yet_is_not_told_as_nothing(browser: BrowserContext) -> None:
+    unread = OutboxStatus("sqlite", problem="the outbox outbox.db is damaged")
+    async with served(lambda: status(environment("production"), outbox=unread)) as url:
+        page, complaints = await opened(browser, url)
+
+        news = await page.locator("#news").inner_text()
+        assert "outbox.db is damaged. It could not be read yet: the figures are not known." in news
+        assert {await figure.inner_text() for figure in await page.locator("#sums dd").all()} == {
+            f"{NOTHING}\nnot known"
+        }
+        assert await page.locator(".waiting b, .dead b").all_inner_texts() == [NOTHING] * 2
+        assert "not known" in await page.locator("section", has_text="Books").inner_text()
+        assert complaints == []
+
+
+async def test_figures_of_before_are_told_with_their_time(browser: BrowserContext) -> None:
+    old = OutboxStatus("sqlite", 1 << 20, 512 << 20, problem="the outbox outbox.db is damaged", read_at=NOW - 180)
+    async with served(lambda: status(environment("production"), outbox=old)) as url:
+        page, _ = await opened(browser, url)
+
+        await expect(page.locator("#news")).to_contain_text("outbox.db is damaged. The figures are of 14:02:00 UTC.")
+        await expect(page.locator("#sums")).to_contain_text("balanced")
+
+
+async def test_heaps_last_error_is_told_after_it_recovered(browser: BrowserContext) -> None:
+    async with served(lambda: status(environment("production", RECOVERED))) as url:
+        page, _ = await opened(browser, url)
+
+        heap = page.locator("section", has_text="last error")
+        facts = [await fact.inner_text() for fact in await heap.locator("dd").all()]
+
+    error = facts.index("busy 503")
+    assert facts[error + 1] == "2026-11-24 14:02 UTC, good since"
+    assert "delivered 200" in facts[:error]
 
 
 async def test_what_each_way_to_send_would_bring_is_told_where_somebody_looks(browser: BrowserContext) -> None:

@@ -8,6 +8,7 @@ import aiohttp
 
 from relay.admin.status import status_of
 from relay.core.settle import Answer, Kind
+from relay.core.status import ErrorStatus
 from relay.model import Lane
 from relay.sandbox.heap import Reply, StandInHeap
 from relay.sender import LaneState
@@ -20,8 +21,8 @@ PATHS = ("/", "/status.json", "/status.txt", "/metrics")
 
 
 async def test_books_lane_and_history_of_an_environment(watched: Watched) -> None:
-    answer = Answer(Kind.BUSY, 503)
-    watched.lanes.append(LaneState(LANE, "paused", 990.0, 1040.0, answer, 999.0, 3, 0.25))
+    answer = Answer(Kind.BUSY, 503, at=999.0)
+    watched.lanes.append(LaneState(LANE, "paused", 990.0, 1040.0, answer, answer, 3, 0.25))
     await watched.figures.refresh()
     await watched.outbox.put([event(1, 900.0), event(2, 950.0)], [], {("tests", "skipped", "empty"): 3})
     watched.capture.captured["tests"], watched.capture.in_hand["tests"] = 6, 1
@@ -37,6 +38,18 @@ async def test_books_lane_and_history_of_an_environment(watched: Watched) -> Non
     assert found.lane.sentence == "Heap answers 503 since 00:16 UTC, 2 events waiting, next try in 40 s"
 
 
+async def test_the_last_error_is_told_after_heap_recovered(watched: Watched) -> None:
+    good, bad = Answer(Kind.DELIVERED, 200, at=999.0), Answer(Kind.REFUSED, 400, path="events[0].identity", at=990.0)
+    watched.lanes.append(LaneState(LANE, "open", None, None, good, bad, 0, 0.25))
+    await watched.figures.refresh()
+
+    [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
+
+    assert found.lane is not None
+    assert (found.lane.kind, found.lane.answered_at) == ("delivered", 999.0)
+    assert found.lane.last_error == ErrorStatus(400, "refused", "events[0].identity", 990.0)
+
+
 async def test_events_of_an_app_that_nobody_names_are_orphans(watched: Watched) -> None:
     await watched.outbox.put([event(1), event(2, 800.0, "old", OTHER), event(3, 900.0, "older", OTHER)], [], {})
     await watched.figures.refresh()
@@ -46,6 +59,18 @@ async def test_events_of_an_app_that_nobody_names_are_orphans(watched: Watched) 
     [orphan] = found.orphans
     assert (orphan.heap, orphan.events, orphan.oldest, orphan.environments) == (OTHER.url, 2, 800.0, ["old", "older"])
     assert [each.name for each in found.environments] == ["tests", "old", "older"]
+
+
+async def test_a_lane_does_not_count_what_waits_for_the_app_that_the_environment_had_before(watched: Watched) -> None:
+    """It is no trouble of this lane's, and goes nowhere until somebody moves it."""
+    watched.lanes.append(LaneState(LANE, "open", None, None, None, None, 0, 0.0))
+    await watched.outbox.put([event(1, lane=OTHER), event(2, lane=OTHER)], [], {})
+    await watched.figures.refresh()
+
+    [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
+
+    assert found.lane is not None
+    assert (found.waiting, found.lane.sentence) == (2, "nothing waits")
 
 
 async def test_an_environment_that_is_gone_is_told_while_something_of_it_is_left(watched: Watched) -> None:
@@ -72,7 +97,7 @@ async def test_the_json_has_the_documented_shape(
         *("version", "started_at", "now", "ready", "config", "outbox", "environments", "orphans", "totals"),
     ]
     assert list(told["config"]) == ["digest", "loaded_at", "stale", "mistakes", "needs_restart", "last_good"]
-    assert list(told["outbox"]) == ["kind", "bytes", "capacity", "oldest", "problem"]
+    assert list(told["outbox"]) == ["kind", "bytes", "capacity", "oldest", "problem", "read_at"]
     [environment] = told["environments"]
     assert list(environment) == [
         *("name", "captured", "delivered", "superseded", "waiting", "in_hand", "difference"),
@@ -85,6 +110,7 @@ async def test_the_json_has_the_documented_shape(
     ]
     assert list(environment["lane"]) == [
         *("heap", "standing", "sentence", "since", "until", "status", "kind", "at", "answered_at", "used", "failures"),
+        "last_error",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -32,6 +33,23 @@ async def test_a_delivered_call_is_told_with_its_answer_and_properties(
     assert [(each["place"], each["key"], each["properties"]) for each in told] == [
         ("delivered", stored.idempotency_key, stored.properties)
     ]
+
+
+async def test_what_heap_said_before_is_told_as_well(
+    config: Path, relay: RelayProcess, heap: StandInHeap, http: aiohttp.ClientSession
+) -> None:
+    heap.replies.extend([503, 429])
+    await identify(http, relay.url, "ada")
+    await heap.wait_for_events(1)
+    await relay.wait_for("batch.delivered")
+
+    done = await relay_command("trace", "-c", str(config), "ada")
+    [told] = json.loads((await relay_command("trace", "-c", str(config), "ada", "--json")).stdout)
+
+    assert "delivered: Heap has it; 3 attempts, the last answered delivered 200 at" in done.stdout
+    assert re.search(r"    before that busy 503 at [-\d]+ [:\d]+, busy 429 at [-\d]+ [:\d]+ UTC\n", done.stdout)
+    assert told["attempts"] == 3
+    assert [each["answer"] for each in told["answers"]] == ["busy 503", "busy 429", "delivered 200"]
 
 
 async def test_a_waiting_call_is_told_with_its_tries(

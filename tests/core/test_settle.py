@@ -19,7 +19,7 @@ from relay.core.settle import (
     pause,
     settlement,
 )
-from relay.model import Cause, Claim, Event, Lane, Settlement
+from relay.model import Attempt, Cause, Claim, Event, Lane, Settlement
 
 LANE = Lane("https://heap.test", "1")
 OK = Answer(Kind.DELIVERED, 200, "{}")
@@ -345,31 +345,43 @@ def test_a_settlement_says_when_each_is_due() -> None:
     cause = Cause("refused_by_heap")
     outcome = Outcome(delivered=(one,), dead=((two, cause),), retry=(three,), doubted=(four,), untouched=(five,))
 
-    said = {1: "delivered 200", 2: "refused 400", 3: "busy 503", 4: "refused 422", 5: "refused 400"}
-
-    assert settlement(outcome, said, now=1000.0, closed=7.0) == Settlement(
+    assert settlement(outcome, {}, now=1000.0, closed=7.0, later={6: 1002.0}) == Settlement(
         ack=frozenset({1}),
         dead_letter={2: cause},
-        retry={3: 1007.0, 4: 1000.0 + PROBE_EVERY},
-        release={5: 1000.0},
-        answers={1: "delivered 200", 2: "refused 400", 3: "busy 503", 4: "refused 422"},
+        retry={3: 1007.0, 4: 1000.0 + PROBE_EVERY, 5: 1000.0, 6: 1002.0},
     )
 
 
-def test_a_round_knows_the_last_answer_to_each_event() -> None:
+def test_a_settlement_tells_the_attempts_of_all_it_names() -> None:
+    """Also of what was in a refused request and was then left for later; what stays in the round is told later."""
+    one, two, three, four, five = claims(1, 2, 3, 4, 5)
+    outcome = Outcome(delivered=(one,), dead=((two, Cause("refused_by_heap")),), retry=(three,), untouched=(four, five))
+    made = {number: [Attempt(1000, f"busy 50{number}")] for number in (1, 2, 3, 4, 6, 7)}
+
+    told = settlement(outcome, made, now=1000.0, closed=7.0, later={6: 1002.0})
+
+    assert told.attempts == {number: made[number] for number in (1, 2, 3, 4, 6)}
+
+
+def test_a_round_knows_every_request_that_carried_an_event() -> None:
     """Of two that were refused together, one was never at fault: it is not answered as the other."""
     round_ = Round(Record(), claims(1, 2, 3))
-    round_.answered(round_.next(), Answer(Kind.REFUSED, 400))
+    round_.answered(round_.next(), Answer(Kind.BUSY, 503, at=1.0), Answer(Kind.REFUSED, 400, at=2.0))
     first = round_.next()
 
-    round_.answered(first, Answer(Kind.DELIVERED, 200))
-    round_.answered(round_.next(), Answer(Kind.UNREACHABLE))
+    round_.answered(first, Answer(Kind.DELIVERED, 200, at=3.0))
+    round_.answered(round_.next(), Answer(Kind.UNREACHABLE, at=4.0))
 
-    assert round_.answers == {1: "delivered 200", 2: "unreachable", 3: "unreachable"}
+    together = (Attempt(1, "busy 503"), Attempt(2, "refused 400"))
+    assert round_.attempts == {
+        1: (*together, Attempt(3, "delivered 200")),
+        2: (*together, Attempt(4, "unreachable")),
+        3: (*together, Attempt(4, "unreachable")),
+    }
 
 
 def test_no_event_is_put_off_for_more_than_five_minutes() -> None:
-    told = settlement(Outcome(retry=claims(1)), {}, now=0.0, closed=LONGEST_WISH)
+    told = settlement(Outcome(retry=claims(1)), {}, now=0.0, closed=LONGEST_WISH, later={})
 
     assert told.retry == {1: LONGEST_PAUSE}
 

@@ -16,6 +16,8 @@ DAY = 86400.0
     [
         (OPEN, 0, "nothing waits"),
         (OPEN, 5, "delivering"),
+        (OPEN, None, "an unknown number of events waiting"),
+        (PAUSED, None, "Heap answers 503 since 14:02 UTC, an unknown number of events waiting, next try in 40 s"),
         (replace(OPEN, used=0.97), 5, "delivering, as fast as Heap's limits allow"),
         (PAUSED, 12304, "Heap answers 503 since 14:02 UTC, 12,304 events waiting, next try in 40 s"),
         (replace(PAUSED, until=NOW - 3), 1, "Heap answers 503 since 14:02 UTC, 1 event waiting, next try now"),
@@ -44,7 +46,7 @@ DAY = 86400.0
         ),
     ],
 )
-def test_a_lane_is_told_in_one_sentence(lane: LaneStatus, waiting: int, words: str) -> None:
+def test_a_lane_is_told_in_one_sentence(lane: LaneStatus, waiting: int | None, words: str) -> None:
     assert sentence(lane, waiting, NOW) == words
 
 

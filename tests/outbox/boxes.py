@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from relay.model import Book, Cause, Coalescing, DeadLetter, Event, JournalEntry, Lane, Lease, Verdict
+from relay.model import Attempt, Book, Cause, Coalescing, DeadLetter, Event, JournalEntry, Lane, Lease, Verdict
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.sqlite import SqliteOutbox
@@ -77,6 +77,11 @@ async def fill(outbox: Outbox, size: int, *, at_once: int = 1) -> None:
 def dead_letter(captured_at: float = NOON, *, size: int = 100) -> DeadLetter:
     """An event that was never to be sent."""
     return DeadLetter(event(captured_at, size=size), Cause("identity_too_long"))
+
+
+def tried(second: int = 0, answer: str = "busy 503") -> Attempt:
+    """A request that ended so many seconds past noon."""
+    return Attempt(int(NOON) + second, answer)
 
 
 def noted(

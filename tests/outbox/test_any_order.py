@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from relay.model import (
+    Attempt,
     Book,
     Cause,
     Coalescing,
@@ -34,13 +35,13 @@ from tests.outbox.boxes import EVERY_CALL, LANE, NOON, OTHER_LANE, make_outbox, 
 
 CAUSE = Cause("refused_by_heap")
 NEVER_SENT = Cause("identity_too_long")
-ANSWERS = {"ack": "delivered 200", "retry": "busy 503", "dead_letter": "refused 400"}
 # Few, so that the oldest go now and then.
 JOURNAL_ENTRIES = 12
 # A SQLite one flushes a disk at every step.
 EXAMPLES = {"memory": 40, "sqlite": 12}
 REASONS = {"skipped": "not_flags", "refused": "memory"}
 moments = st.integers(-1300, 1300).map(lambda offset: NOON + offset)
+tries = st.builds(Attempt, moments.map(int), st.sampled_from(["delivered 200", "busy 503", "unreachable"]))
 lanes = st.sampled_from([LANE, OTHER_LANE])
 environments = st.sampled_from(["production", "staging"])
 identities = st.sampled_from(["ada", "bob"])
@@ -83,9 +84,7 @@ class Noted:
     number: int
     event: Event
     key: str
-    attempts: int = 0
-    answer: str = ""
-    answered_at: float | None = None
+    attempts: tuple[Attempt, ...] = ()
     delivered: bool = False
     unchanged: int = 0
     unchanged_at: float | None = None
@@ -204,9 +203,8 @@ class Model:
             verdict=EVERY_CALL,
             properties=noted.event.body,
             key=noted.key,
-            attempts=noted.attempts,
-            answer=noted.answer,
-            answered_at=noted.answered_at,
+            attempts=len(noted.attempts),
+            answers=noted.attempts[-5:],
             place=place,  # type: ignore[arg-type]
             due=stored.due if stored and place == "waiting" else None,
             cause=stored.cause if stored else Cause(noted.gone) if noted.gone else None,
@@ -336,38 +334,34 @@ class AnyOrder(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, now: float, due: float) -> None:
         token = data.draw(st.sampled_from(["nobody's", *self.leases]))
         claims = self.leases[token].claims if token in self.leases else ()
-        fates = {
-            one.id: data.draw(st.sampled_from(["ack", "retry", "release", "dead_letter", "none"])) for one in claims
-        }
+        fates = {one.id: data.draw(st.sampled_from(["ack", "retry", "dead_letter", "none"])) for one in claims}
+        attempts = {one.id: data.draw(st.lists(tries, max_size=7)) for one in claims}
 
-        settled = self.runner.run(self.outbox.settle(token, settlement_of(fates, due), now=now))
+        settlement = settlement_of(fates, due, attempts)
+        settled = self.runner.run(self.outbox.settle(token, settlement, now=now))
 
         keys = {one.id: one.event.key for one in claims}
         held = {one.event.key: one for one in self.model.held(token).values()}
         assert settled == {number for number, fate in fates.items() if fate != "none" and keys[number] in held}
         for number in settled:
-            self.carry_out(fates[number], held[keys[number]], now, due)
-            self.answer(fates[number], held[keys[number]].number, now)
+            one = held[keys[number]]
+            self.carry_out(fates[number], one, now, due, one.attempts + len(attempts[number]))
+            self.note(one.number, attempts[number], delivered=fates[number] == "ack")
 
-    def answer(self, fate: str, number: int, now: float) -> None:
-        if fate in ANSWERS and (noted := self.model.journal.get(number)):
-            self.model.journal[number] = replace(
-                noted,
-                attempts=noted.attempts + 1,
-                answer=ANSWERS[fate],
-                answered_at=now,
-                delivered=fate == "ack",
-            )
+    def note(self, number: int, attempts: list[Attempt], *, delivered: bool) -> None:
+        if noted := self.model.journal.get(number):
+            made = (*noted.attempts, *attempts)
+            self.model.journal[number] = replace(noted, attempts=made, delivered=delivered)
 
-    def carry_out(self, fate: str, one: Stored, now: float, due: float) -> None:
+    def carry_out(self, fate: str, one: Stored, now: float, due: float, attempts: int) -> None:
         match fate:
             case "ack":
                 self.model.drop(one, "delivered")
             case "dead_letter":
                 self.model.unsay(one)
-                self.model.change(one, died_at=now, cause=CAUSE, token=None, attempts=one.attempts + 1)
+                self.model.change(one, died_at=now, cause=CAUSE, token=None, attempts=attempts)
             case _:
-                self.model.change(one, due=due, token=None, attempts=one.attempts + (fate == "retry"))
+                self.model.change(one, due=due, token=None, attempts=attempts)
 
     @rule(expired_before=moments, forget_before=moments, now=moments)
     def sweep(self, expired_before: float, forget_before: float, now: float) -> None:
@@ -495,7 +489,7 @@ class AnyOrder(RuleBasedStateMachine):
         }
 
 
-def settlement_of(fates: dict[int, str], due: float) -> Settlement:
+def settlement_of(fates: dict[int, str], due: float, attempts: Mapping[int, Sequence[Attempt]]) -> Settlement:
     """Every claim to its fate."""
 
     def of(fate: str) -> list[int]:
@@ -504,9 +498,8 @@ def settlement_of(fates: dict[int, str], due: float) -> Settlement:
     return Settlement(
         ack=frozenset(of("ack")),
         retry=dict.fromkeys(of("retry"), due),
-        release=dict.fromkeys(of("release"), due),
         dead_letter=dict.fromkeys(of("dead_letter"), CAUSE),
-        answers={number: ANSWERS[fate] for number, fate in fates.items() if fate in ANSWERS},
+        attempts=attempts,
     )
 
 

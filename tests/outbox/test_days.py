@@ -47,7 +47,7 @@ async def test_what_becomes_of_an_event_later_changes_no_count(outbox: Outbox) -
     await outbox.put(events(2), [], {})
     lease = await claim(outbox)
     first, second = ids(lease)
-    await outbox.settle(lease.token, Settlement(ack=frozenset([first]), release={second: NOON}), now=NOON)
+    await outbox.settle(lease.token, Settlement(ack=frozenset([first]), retry={second: NOON}), now=NOON)
     await outbox.sweep(expired_before=NOON + 1, forget_before=NOON, now=NOON + 1)
     await outbox.replay([second], now=NOON + DAY)
 

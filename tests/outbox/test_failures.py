@@ -1,12 +1,13 @@
 """A storage that fails says so in one line, loses nothing, and goes on by itself once it works again."""
 
 import asyncio
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from structlog.testing import capture_logs
 from relay.errors import OutboxError, OutboxFull
 from relay.model import Book, Settlement
 from relay.outbox.sqlite import SqliteOutbox
-from tests.lacking import lacking
-from tests.outbox.boxes import LANE, NOON, ROOMY, events, fill, opened
+from tests.outbox.boxes import LANE, NOON, ROOMY, events, fill, opened, tried
+from tests.outbox.disks import mounted, take_room
 
 
 def sqlite_outbox(path: Path) -> SqliteOutbox:
@@ -56,33 +57,16 @@ async def deliver_all(outbox: SqliteOutbox) -> int:
     while (lease := await outbox.claim(LANE, limit=1000, max_bytes=750_000, now=now, lease=60)).claims:
         again = {one.id: now + 1 for one in lease.claims if not one.attempts}
         ack = frozenset(one.id for one in lease.claims if one.attempts)
-        await outbox.settle(lease.token, Settlement(ack=ack, retry=again), now=now)
+        made = {one.id: [tried()] for one in lease.claims}
+        await outbox.settle(lease.token, Settlement(ack=ack, retry=again, attempts=made), now=now)
         delivered, now = delivered + len(ack), now + 1
     return delivered
-
-
-@contextmanager
-def mounted(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of that size at *folder*."""
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
-    if done.returncode:
-        lacking("this user may not mount")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     with mounted(tmp_path / "disk", "24m") as disk:
         yield disk
-
-
-def take_room(disk: Path, leave: int) -> Path:
-    """Somebody else's file, which leaves so many bytes of *disk* free."""
-    ballast = disk / "ballast"
-    ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - leave))
-    return ballast
 
 
 def remount(folder: Path, how: str) -> None:
@@ -100,9 +84,11 @@ async def test_a_full_disk_refuses_new_events_and_takes_them_once_there_is_room(
         with pytest.raises(OutboxFull, match=r"outbox\.db is full: .* are free on the disk, and .*; free some space"):
             await outbox.put(events(1), [], {})
         await outbox.put([], [], {("production", "refused", "outbox_full"): 1})
+        assert re.search(r"outbox\.db is full: .* are free on the disk", (await outbox.usage()).obstacle)
 
         ballast.unlink()
         await outbox.put(events(5), [], {})
+        assert (await outbox.usage()).obstacle == ""
         assert await outbox.books() == {"production": Book(captured=11, waiting=10, refused={"outbox_full": 1})}
 
 

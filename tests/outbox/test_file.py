@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import OutboxError, OutboxInUse, OutboxOutdated
-from relay.model import Book, Lane, Level
+from relay.model import Attempt, Book, Lane, Level
 from relay.outbox.bookkeeping import identity_fingerprint
 from relay.outbox.owner import find_owner
 from relay.outbox.schema import MIGRATIONS, migrate, recognise
@@ -189,7 +189,7 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Pat
 
     for guest in (False, True):
         said = await refusal(path, guest=guest)
-        assert re.search(r"outbox\.db was written by a newer relay \(its version is 4, this relay knows 3\)", said)
+        assert re.search(r"outbox\.db was written by a newer relay \(its version is 5, this relay knows 4\)", said)
 
     assert path.read_bytes() == before
 
@@ -277,6 +277,28 @@ async def test_all_that_a_file_of_version_2_holds_is_there_after_its_migration(t
         assert (found.place, found.due, found.unchanged, found.unchanged_at) == ("waiting", NOON + 5, 0, None)
         lease = await outbox.claim(LANE, limit=9, max_bytes=9999, now=NOON + 5, lease=60)
         assert [(one.event.identity, one.event.body, one.attempts) for one in lease.claims] == [("ada", b"{}", 3)]
+
+
+async def test_a_file_of_version_3_keeps_the_last_answer_to_each_event(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        migrate(database, MIGRATIONS[:2])
+        database.execute("DELETE FROM meta WHERE name IN ('journal_key', 'installation')")
+        database.executescript(VERSION_2)
+        migrate(database, MIGRATIONS[:3])
+        who = identity_fingerprint(b"\0", "ada")
+        database.execute("UPDATE journal SET who = ?, attempts = 7, unchanged = 2", (who,))
+        database.execute("UPDATE journal SET answer = 'busy 503', answered_at = ?", (NOON + 0.25,))
+        database.execute(
+            "INSERT INTO journal (id, who, environment, at, method, send, reason, state, key)"
+            " SELECT 5, who, environment, at, method, send, reason, state, '5' FROM journal"
+        )
+
+    async with opened(sqlite_outbox(path)) as outbox:
+        newer, older = await outbox.trace("ada", limit=9, now=NOON)
+
+    assert (newer.attempts, newer.answers, newer.unchanged) == (0, (), 0)
+    assert (older.attempts, older.answers, older.unchanged) == (7, (Attempt(int(NOON), "busy 503"),), 2)
 
 
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:

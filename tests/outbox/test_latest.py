@@ -17,7 +17,7 @@ async def put(outbox: Outbox, *put: Event, coalescing: Coalescing = AT_ONCE) -> 
 
 async def waiting(outbox: Outbox, lane: Lane = LANE, now: float = NOON + 99) -> list[Event]:
     lease = await outbox.claim(lane, limit=99, max_bytes=10**6, now=now, lease=60)
-    await outbox.settle(lease.token, Settlement(release=dict.fromkeys(ids(lease), now)), now=now)
+    await outbox.settle(lease.token, Settlement(retry=dict.fromkeys(ids(lease), now)), now=now)
     return taken(lease)
 
 

@@ -32,6 +32,7 @@ from tests.outbox.boxes import (
     noted,
     opened,
     taken,
+    tried,
 )
 
 NEVER = float("-inf")
@@ -59,9 +60,10 @@ async def numbers(outbox: Outbox, which: Which) -> list[int]:
 async def test_a_dead_letter_is_shown_as_it_is_stored(outbox: Outbox) -> None:
     await outbox.put([one := event(NOON)], [], {})
     (number,) = ids(lease := await claim(outbox))
-    await outbox.settle(lease.token, Settlement(retry={number: NOON}), now=NOON)
+    await outbox.settle(lease.token, Settlement(retry={number: NOON}, attempts={number: [tried(1)]}), now=NOON)
     lease = await claim(outbox)
-    await outbox.settle(lease.token, Settlement(dead_letter={number: BUSY}), now=NOON + 7)
+    settlement = Settlement(dead_letter={number: BUSY}, attempts={number: [tried(7, "refused 400")]})
+    await outbox.settle(lease.token, settlement, now=NOON + 7)
 
     assert await outbox.dead_letters(Which(), limit=9) == [StoredLetter(number, DeadLetter(one, BUSY), NOON + 7, 2)]
 
@@ -69,7 +71,7 @@ async def test_a_dead_letter_is_shown_as_it_is_stored(outbox: Outbox) -> None:
 async def test_what_expired_was_tried_as_often_as_before(outbox: Outbox) -> None:
     await outbox.put(events(1), [], {})
     (number,) = ids(lease := await claim(outbox))
-    await outbox.settle(lease.token, Settlement(retry={number: NOON}), now=NOON)
+    await outbox.settle(lease.token, Settlement(retry={number: NOON}, attempts={number: [tried()]}), now=NOON)
 
     await outbox.sweep(expired_before=LATER, forget_before=NEVER, now=NOON)
 
@@ -207,7 +209,7 @@ async def test_a_dropped_dead_letter_is_counted_as_the_operators(outbox: Outbox)
 async def test_a_lane_is_moved_with_all_that_waits_in_it(outbox: Outbox) -> None:
     await outbox.put(put := [event(NOON), event(NOON + 5, environment="staging", size=20)], [], {})
     (first,) = ids(lease := await claim(outbox, limit=1))
-    await outbox.settle(lease.token, Settlement(retry={first: NOON + 9}), now=NOON)
+    await outbox.settle(lease.token, Settlement(retry={first: NOON + 9}, attempts={first: [tried()]}), now=NOON)
     await outbox.put(others := events(1, lane=OTHER_LANE), [], {})
 
     assert await outbox.move(LANE, OTHER_LANE, now=NOON) == 2

@@ -1,8 +1,10 @@
 """Leases and settlements: what is held is held under a token. Kept by every storage."""
 
-from relay.model import Book, Cause, Settlement
+import pytest
+
+from relay.model import Book, Cause, Settlement, Which
 from relay.outbox import Outbox
-from tests.outbox.boxes import NOON, book, claim, events, ids, taken
+from tests.outbox.boxes import NOON, book, claim, events, ids, taken, tried
 
 REFUSED = Cause("refused_by_heap", "no such property")
 
@@ -44,25 +46,31 @@ async def test_acknowledged_events_are_gone_and_delivered(outbox: Outbox) -> Non
     assert taken(await claim(outbox, NOON + 86_400)) == []
 
 
-async def test_a_retried_event_is_due_at_its_time_with_one_more_attempt(outbox: Outbox) -> None:
+async def test_a_retried_event_is_due_at_its_time(outbox: Outbox) -> None:
     await outbox.put(events(1), [], {})
     lease = await claim(outbox)
-    assert lease.claims[0].attempts == 0
 
     await outbox.settle(lease.token, Settlement(retry={ids(lease)[0]: NOON + 30}), now=NOON)
 
     assert taken(await claim(outbox, NOON + 29)) == []
-    assert [one.attempts for one in (await claim(outbox, NOON + 30)).claims] == [1]
+    assert len(taken(await claim(outbox, NOON + 30))) == 1
 
 
-async def test_a_released_event_is_due_at_its_time_with_as_many_attempts(outbox: Outbox) -> None:
+@pytest.mark.parametrize("requests", [0, 1, 4])
+async def test_an_event_has_had_as_many_attempts_as_requests_carried_it(outbox: Outbox, requests: int) -> None:
+    """A lease may lead to many, or to none."""
     await outbox.put(events(1), [], {})
-    lease = await claim(outbox)
+    for moment in (NOON, NOON + 30):
+        (number,) = ids(lease := await claim(outbox, moment))
+        made = {number: [tried()] * requests}
+        await outbox.settle(lease.token, Settlement(retry={number: NOON + 30}, attempts=made), now=moment)
 
-    await outbox.settle(lease.token, Settlement(release={ids(lease)[0]: NOON + 30}), now=NOON)
+    lease = await claim(outbox, NOON + 30)
+    assert [one.attempts for one in lease.claims] == [2 * requests]
 
-    assert taken(await claim(outbox, NOON + 29)) == []
-    assert [one.attempts for one in (await claim(outbox, NOON + 30)).claims] == [0]
+    settlement = Settlement(dead_letter={number: REFUSED}, attempts={number: [tried(30), tried(31)]})
+    await outbox.settle(lease.token, settlement, now=NOON + 30)
+    assert [one.attempts for one in await outbox.dead_letters(Which(), limit=9)] == [2 * requests + 2]
 
 
 async def test_a_dead_lettered_event_waits_no_more(outbox: Outbox) -> None:
@@ -79,10 +87,10 @@ async def test_a_dead_lettered_event_waits_no_more(outbox: Outbox) -> None:
 async def test_claims_that_a_settlement_does_not_name_stay_leased(outbox: Outbox) -> None:
     await outbox.put(put := events(4), [], {})
     lease = await claim(outbox)
-    acked, retried, released, _ = ids(lease)
+    acked, one, other, _ = ids(lease)
 
-    settlement = Settlement(ack=frozenset({acked}), retry={retried: NOON + 1}, release={released: NOON + 2})
-    assert await outbox.settle(lease.token, settlement, now=NOON) == {acked, retried, released}
+    settlement = Settlement(ack=frozenset({acked}), retry={one: NOON + 1, other: NOON + 2})
+    assert await outbox.settle(lease.token, settlement, now=NOON) == {acked, one, other}
 
     assert taken(await claim(outbox, NOON + 59)) == put[1:3]
     assert await outbox.renew(lease.token, until=NOON + 90) == 1

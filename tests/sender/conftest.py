@@ -135,6 +135,9 @@ class Post:
         found = await self.outbox.trace(event.identity, limit=100, now=self.time.clock.wall())
         return next(one for one in found if one.key == event.key)
 
+    async def traces(self, events: Sequence[Event]) -> list[Trace]:
+        return [await self.trace(event) for event in events]
+
     @asynccontextmanager
     async def sending(self, lanes: dict[Lane, float] | None = None, **options: Any) -> AsyncIterator[Sender]:
         """A sender at work; afterwards it is told to stop and has to."""

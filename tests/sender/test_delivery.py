@@ -8,6 +8,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from relay.core.settle import LONGEST_PAUSE, Kind
+from relay.model import Trace
 from relay.sandbox.heap import Fault, Knobs, Reply
 from relay.sender import LaneState, Sender
 from tests.sender.conftest import APP_ID, Post, keys, until
@@ -149,12 +150,29 @@ async def test_a_paused_lane_says_until_when(post: Post) -> None:
     assert state.answer.status == 429
 
 
+async def test_a_lane_knows_heaps_last_error_after_it_recovered(post: Post) -> None:
+    """Also one that was over within a lease."""
+    post.heap.replies.append(Reply(503, b"of person-0"))
+    await post.put(1)
+
+    async with post.sending() as sender:
+        await post.until_empty()
+        state = await first_state(sender)
+
+    assert (state.standing, state.since) == ("open", None)
+    assert state.answer is not None
+    assert state.error is not None
+    assert (state.answer.kind, state.error.kind, state.error.status) == (Kind.DELIVERED, Kind.BUSY, 503)
+    assert state.error.at == pytest.approx(post.time.began + post.heap.requests[0].received_at)
+    assert state.error.text == ""
+
+
 async def first_state(sender: Sender) -> LaneState:
     return sender.lanes()[0]
 
 
 async def test_the_journal_learns_what_heap_said_to_each_event(post: Post) -> None:
-    """Also where one request was refused and its halves were not: each has the last answer to its own."""
+    """Also where one request was refused and its halves were not: each has the answers to its own."""
     post.heap.refuse_if = lambda event: "Bad Request" if event["identity"] == "bad" else None
     [good], [bad] = await post.put(1, "good"), await post.put(1, "bad")
 
@@ -162,10 +180,43 @@ async def test_the_journal_learns_what_heap_said_to_each_event(post: Post) -> No
         await post.until_empty()
 
     delivered, dead = await post.trace(good), await post.trace(bad)
-    assert (delivered.place, delivered.answer, delivered.attempts) == ("delivered", "delivered 200", 1)
-    assert (dead.place, dead.answer, dead.attempts) == ("dead_letter", "refused 400", 1)
+    assert (delivered.place, said_to(delivered)) == ("delivered", ["refused 400", "delivered 200"])
+    assert (dead.place, said_to(dead)) == ("dead_letter", ["refused 400", "refused 400"])
+    assert (delivered.attempts, dead.attempts) == (2, 2)
     assert dead.cause is not None
     assert dead.cause.reason == "refused_by_heap"
+
+
+async def test_an_event_had_as_many_attempts_as_requests_named_it(post: Post) -> None:
+    """However many of them a lease led to."""
+    post.heap.replies.extend([503] * 6)
+    [event] = await post.put(1)
+
+    async with post.sending():
+        await post.until_empty()
+
+    found = await post.trace(event)
+    assert found.attempts == len(post.heap.requests) == 7
+    assert said_to(found) == ["busy 503"] * 4 + ["delivered 200"]
+    moments = [post.time.began + request.received_at for request in post.heap.requests[-5:]]
+    assert [each.at for each in found.answers] == [int(moment) for moment in moments]
+
+
+async def test_what_was_refused_with_others_and_then_left_had_an_attempt(post: Post) -> None:
+    """The app is refused while the other half has not been tried by itself."""
+    post.heap.replies.extend([Reply(400, b"Bad Request"), 403])
+    post.time.stands_still = lambda seconds: seconds > 100
+    events = await post.put(2)
+
+    async with post.sending() as sender:
+        await until(lambda: first_state(sender), lambda state: state.standing == "held")
+        found = await until(lambda: post.traces(events), lambda found: all(one.attempts for one in found))
+
+    assert [said_to(one) for one in found] == [["refused 400", "denied 403"], ["refused 400"]]
+
+
+def said_to(found: Trace) -> list[str]:
+    return [each.answer for each in found.answers]
 
 
 async def test_the_journal_tells_an_answer_from_none(post: Post) -> None:
@@ -174,7 +225,7 @@ async def test_the_journal_tells_an_answer_from_none(post: Post) -> None:
 
     async with post.sending():
         found = await until(lambda: post.trace(event), lambda found: found.attempts > 0)
-        assert found.answer == "unreachable"
+        assert said_to(found)[-1] == "unreachable"
         post.heap.recover()
         await post.until_empty()
 
