@@ -11,14 +11,10 @@ from aiohttp.test_utils import RawTestServer
 
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
+from tests.cli.broken import append, has_a_copy
 from tests.conftest import settings, write
 from tests.processes import RelayProcess
 from tests.test_process import run
-
-
-def append(config: Path, text: str) -> None:
-    with config.open("a") as file:
-        file.write(text)
 
 
 async def check(config: Path, *options: str) -> "tuple[CompletedProcess[str], list[str]]":
@@ -114,9 +110,23 @@ async def test_a_port_that_is_not_known_is_exit_1(
     assert line.startswith("nobody can be asked: admin.port is 0")
 
 
-async def test_a_file_with_mistakes_stays_exit_2_and_nobody_is_asked(config: Path, relay: RelayProcess) -> None:
+async def test_a_file_with_mistakes_is_exit_2_and_the_last_good_content_is_told(
+    config: Path, relay: RelayProcess
+) -> None:
+    await has_a_copy(config)
+    append(config, "logg: {}\n")
+
+    done, [line] = await check(config)
+
+    assert done.returncode == 2
+    assert ": logg: is no setting here" in done.stderr
+    assert line.startswith("this file has mistakes, and the relay serves its last good content, loaded 2")
+
+
+async def test_of_a_file_with_mistakes_and_no_last_good_content_nobody_is_asked(config: Path) -> None:
     append(config, "logg: {}\n")
 
     done, lines = await check(config)
 
-    assert (done.returncode, lines) == (2, [])
+    assert done.returncode == 2
+    assert lines == ["nobody can be asked: the file has mistakes, and no last good content of it is kept"]
