@@ -1,5 +1,7 @@
 """The SQLite file: made privately, owned by one relay, visited by guests, migrated, and never taken from others."""
 
+import asyncio
+import fcntl
 import os
 import re
 import shutil
@@ -144,6 +146,23 @@ async def test_the_owner_can_be_asked_for_without_becoming_it(tmp_path: Path) ->
     assert find_owner(lock) is None
     async with opened(sqlite_outbox(tmp_path / "outbox.db")):
         pass
+
+
+async def test_a_relay_that_starts_while_somebody_looks_for_the_owner_is_not_refused(tmp_path: Path) -> None:
+    lock, outbox = tmp_path / "outbox.db.lock", sqlite_outbox(tmp_path / "outbox.db")
+    with lock.open("w") as guest:
+        fcntl.flock(guest, fcntl.LOCK_SH)
+        opening = asyncio.create_task(outbox.open())
+        while opened_times(lock) < 2 and not opening.done():  # until the relay has it open, too
+            await asyncio.sleep(0)
+
+    await opening
+    await outbox.close()
+
+
+def opened_times(path: Path) -> int:
+    """How often this process has the file open."""
+    return sum(os.path.realpath(each) == str(path) for each in Path("/proc/self/fd").iterdir())
 
 
 # Visiting it.
