@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 
 import msgspec
 from aiohttp import web
@@ -11,6 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, generate_latest
 
 from relay.admin.page import page
+from relay.config.addresses import is_ip, split_authority
 from relay.core.report import report
 from relay.core.status import Status
 
@@ -118,14 +118,8 @@ async def _guard(_: web.Request, answer: web.StreamResponse) -> None:
 
 def is_own_name(host: str, hosts: frozenset[str]) -> bool:
     """Whether a Host header (name or address, maybe with a port) is ours: an IP literal, localhost or in *hosts*."""
-    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-    if name.lower() in hosts or name.lower() == "localhost":
-        return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
+    found = split_authority(host)
+    return found is not None and (found[0] in hosts or found[0] == "localhost" or is_ip(found[0]))
 
 
 def _say(text: str, status: int = 200) -> web.Response:

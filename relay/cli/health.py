@@ -4,11 +4,10 @@ import os
 import sys
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
-from relay.config.addresses import names_host
+from relay.config.addresses import split_authority
 from relay.last_good import open_file
 
 # A probe that hangs is an answer, too.
@@ -51,10 +50,7 @@ def _admin_of(path: Path) -> tuple[str, int]:
 
 
 def _split(address: str) -> tuple[str, int]:
-    try:
-        url = urlsplit(f"//{address}")
-        if url.netloc == address and names_host(url) and url.port:
-            return str(url.hostname), url.port
-    except ValueError:  # what is no port, or half a bracket
-        pass
+    match split_authority(address):
+        case host, int(port) if port:
+            return host, port
     raise click.BadParameter(f"{address!r} is no HOST:PORT; write one like 127.0.0.1:19090", param_hint="'--address'")

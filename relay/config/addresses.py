@@ -22,10 +22,10 @@ PASSWORD = re.compile(r"(?<=://)[^/@]*(?=@)")
 
 
 def is_host(text: str) -> bool:
-    return bool(HOST.fullmatch(text)) or _is_ip(text)
+    return bool(HOST.fullmatch(text)) or is_ip(text)
 
 
-def _is_ip(text: str) -> bool:
+def is_ip(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:
@@ -92,6 +92,17 @@ def names_host(url: SplitResult) -> bool:
     host = url.hostname or ""
     written = re.escape(f"[{host}]" if ":" in host else host)
     return is_host(host) and bool(re.fullmatch(rf"{written}(?::[0-9]*)?", url.netloc, re.IGNORECASE))
+
+
+def split_authority(text: str) -> tuple[str, int | None] | None:
+    """Host (in lower case, without brackets) and port of `host`, `host:port` or `[::1]:port`; None for all else."""
+    try:
+        url = urlsplit(f"//{text}")
+        if url.netloc == text and names_host(url):
+            return str(url.hostname), url.port
+    except ValueError:  # what is no port, or half a bracket
+        pass
+    return None
 
 
 SQLITE_ADVICE = (

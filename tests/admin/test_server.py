@@ -119,6 +119,16 @@ async def test_a_named_host_is_answered(start_relay: StartRelay, http: aiohttp.C
         ("127.0.0.1.evil.example", False),
         ("", False),
         ("[evil", False),
+        ("127.0.0.1:evil", False),
+        ("127.0.0.1:99999", False),
+        ("127.0.0.1:80/evil", False),
+        ("evil@127.0.0.1", False),
+        ("[127.0.0.1]", False),
+        ("[127.0.0.1].evil.example", False),
+        ("[::1].evil.example", False),
+        ("[::1]evil.example:80", False),
+        ("[relay.svc]", False),
+        ("::1", False),
     ],
 )
 def test_only_addresses_localhost_and_listed_names_are_ours(host: str, own: bool) -> None:
