@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from relay.admin.page import page
 from relay.config.addresses import is_ip, split_authority
+from relay.core.recognise import VIA
 from relay.core.report import report
 from relay.core.status import Status
 
@@ -114,6 +115,7 @@ def _only_for(hosts: frozenset[str]) -> Middleware:
 async def _guard(_: web.Request, answer: web.StreamResponse) -> None:
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
+    answer.headers["Server"] = VIA  # by which commands recognise a relay; aiohttp has set its own
 
 
 def is_own_name(host: str, hosts: frozenset[str]) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.cli.health import ask
+from relay.cli.options import visible
 from relay.config import Config, Loaded, Source
 
 # A status of a thousand environments has two.
@@ -48,7 +49,7 @@ def compare(seen: Source, good: Loaded | None) -> Comparison:
     try:
         state = json.loads(said)["config"]
         same = state["digest"] == seen.digest and not state["needs_restart"]
-        return Comparison(same, tuple(_told(state, seen, good.source)))
+        return Comparison(same, tuple(map(visible, _told(state, seen, good.source))))
     except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError):
         return Comparison(
             False, (f"what answers at {config.admin.host} port {config.admin.port} is no relay of this version",)

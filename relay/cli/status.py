@@ -9,7 +9,7 @@ import msgspec
 from relay.admin.figures import Reading, oldest_by_environment
 from relay.admin.status import status_of
 from relay.cli.guest import settings_of, visit
-from relay.cli.options import config_file
+from relay.cli.options import config_file, visible
 from relay.cli.running import ask_relay
 from relay.config import Config
 from relay.core.daily import Days, day_of, standings
@@ -33,7 +33,7 @@ def status(ctx: click.Context, path: Path, *, forecast: bool, as_json: bool) -> 
     settings = settings_of(path)
     answered, said = ask_relay(settings, "/status.json" if as_json or forecast else "/status.txt")
     if answered:
-        click.echo(prospect(parse(said)).rstrip() if forecast and not as_json else said)
+        click.echo(visible(prospect(parse(said)).rstrip()) if forecast and not as_json else said)
         return
     click.echo(said, err=True)
     if forecast and not as_json:

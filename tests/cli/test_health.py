@@ -1,12 +1,17 @@
 """relay health, as it is typed."""
 
+import asyncio
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 from click.testing import CliRunner, Result
 
 from relay.cli import main
+from relay.core.recognise import VIA
 
 
 def health(address: str) -> Result:
@@ -68,3 +73,47 @@ def test_a_file_with_mistakes_is_exit_2(tmp_path: Path) -> None:
         2,
         f"{tmp_path}/none.yaml: there is no such file; give the YAML's path with -c\n",
     )
+
+
+async def test_something_else_that_says_ok_is_no_healthy_relay() -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok")
+
+    async with RawTestServer(answer) as other:
+        port = other.port
+        done = await asyncio.to_thread(health, f"127.0.0.1:{port}")
+
+    assert done.exit_code == 1
+    assert done.stderr == f"no relay answers at 127.0.0.1 port {port}, but something else; see who listens there\n"
+
+
+async def test_nothing_of_an_answer_controls_the_terminal() -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok\x1b[2J\u202e", headers={"Server": VIA})
+
+    async with RawTestServer(answer) as other:
+        done = await asyncio.to_thread(health, f"127.0.0.1:{other.port}")
+
+    assert (done.exit_code, done.stdout) == (0, "ok\\u001b[2J\\u202e\n")
+
+
+async def test_an_answer_that_drips_is_given_up() -> None:
+    """Each byte comes in time, and the whole never."""
+    left = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        writer.close()
+        left.set()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        done = await asyncio.to_thread(health, f"127.0.0.1:{port}")
+        await left.wait()
+
+    assert done.exit_code == 1
+    assert done.stderr == f"no relay answers at 127.0.0.1 port {port}: timed out\n"

@@ -4,11 +4,13 @@ import asyncio
 import json
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
+from relay.core.recognise import VIA
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.cli.broken import append, has_a_copy
@@ -84,21 +86,49 @@ async def test_without_a_relay_it_is_exit_1(config: Path, port: int) -> None:
     assert f"no relay answers at 127.0.0.1 port {port}" in line
 
 
-@pytest.mark.parametrize(
-    ("status", "body"), [(404, ""), (200, ""), (200, "[]"), (200, '{"config": 1}'), (200, '{"config": {}}')]
-)
-async def test_somebody_else_at_the_port_is_one_line(
-    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path, status: int, body: str
-) -> None:
-    async def answer(_: web.BaseRequest) -> web.Response:
-        return web.Response(status=status, text=body)
+async def beside(flagsmith: StandInFlagsmith, heap: StandInHeap, folder: Path, **answer: Any) -> tuple[int, list[str]]:
+    """What is said, and with which exit code, where the admin port gives *answer*."""
 
-    async with RawTestServer(answer) as other:
-        done, [line] = await check(write(tmp_path, settings(flagsmith, heap, admin={"port": other.port})))
+    async def reply(_: web.BaseRequest) -> web.Response:
+        return web.Response(**answer)
 
-    assert done.returncode == 1
+    async with RawTestServer(reply) as other:
+        done, lines = await check(write(folder, settings(flagsmith, heap, admin={"port": other.port})))
     assert "Traceback" not in done.stderr
-    assert line
+    return done.returncode, lines
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_somebody_else_at_the_port_is_one_line(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path, status: int
+) -> None:
+    code, [line] = await beside(flagsmith, heap, tmp_path, status=status, text='{"config": {}}')
+
+    assert code == 1
+    assert line.endswith(", but something else; see who listens there")
+
+
+@pytest.mark.parametrize("body", ["", "[]", '{"config": 1}', '{"config": {}}'])
+async def test_a_relay_of_another_version_is_one_line(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path, body: str
+) -> None:
+    code, [line] = await beside(flagsmith, heap, tmp_path, text=body, headers={"Server": VIA})
+
+    assert code == 1
+    assert line.endswith("is no relay of this version")
+
+
+async def test_nothing_that_is_told_controls_the_terminal(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path
+) -> None:
+    told = {"digest": "", "loaded_at": 0, "last_good": False, "mistakes": ["\x1b[2J"], "needs_restart": ["\x9b"]}
+
+    _, lines = await beside(flagsmith, heap, tmp_path, text=json.dumps({"config": told}), headers={"Server": VIA})
+
+    assert lines[1:] == [
+        "it refused its file: \\u001b[2J",
+        "these settings wait for a restart of the relay: \\u009b",
+    ]
 
 
 async def test_a_port_that_is_not_known_is_exit_1(
