@@ -1,6 +1,7 @@
 """relay health, as it is typed."""
 
 import asyncio
+import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 
 from relay.cli import main
 from relay.core.recognise import VIA
+from tests.processes import RelayProcess
+from tests.test_process import run
 
 
 def health(address: str) -> Result:
@@ -117,3 +120,14 @@ async def test_an_answer_that_drips_is_given_up() -> None:
 
     assert done.exit_code == 1
     assert done.stderr == f"no relay answers at 127.0.0.1 port {port}: timed out\n"
+
+
+async def test_a_relay_whose_loop_does_not_turn_answers_no_probe(config: Path, relay: RelayProcess) -> None:
+    relay.process.send_signal(signal.SIGSTOP)
+    stuck = await asyncio.to_thread(run, "health", "-c", str(config))
+    relay.process.send_signal(signal.SIGCONT)
+    well = await asyncio.to_thread(run, "health", "-c", str(config))
+
+    assert (stuck.returncode, stuck.stdout) == (1, "")
+    assert stuck.stderr.endswith(": timed out\n")
+    assert (well.returncode, well.stdout) == (0, "ok\n")
