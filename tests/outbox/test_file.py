@@ -21,8 +21,8 @@ from relay.outbox.bookkeeping import identity_fingerprint
 from relay.outbox.owner import find_owner
 from relay.outbox.schema import MIGRATIONS, migrate, recognise
 from relay.outbox.sqlite import SqliteOutbox
-from tests.lacking import lacking
 from tests.outbox.boxes import LANE, NOON, ROOMY, events, opened
+from tests.tracing import traced
 
 
 def sqlite_outbox(path: Path, *, guest: bool = False) -> SqliteOutbox:
@@ -485,16 +485,8 @@ asyncio.run(main())
 
 def test_a_put_is_flushed_to_the_disk_before_it_returns_and_a_claim_need_not_be(tmp_path: Path) -> None:
     """Seen from the outside: which system calls are made between the marks."""
-    trace = tmp_path / "trace"
-    command = ["strace", "-f", "-e", "trace=fdatasync,fsync,write", "-o", str(trace)]
-    program = [sys.executable, "-c", PUTS_AND_CLAIMS, str(tmp_path / "outbox.db")]
-    try:
-        traced = subprocess.run([*command, *program], capture_output=True, check=False)
-    except FileNotFoundError:
-        lacking("strace is not installed")
-    if traced.returncode:
-        lacking("this user may not trace")
+    trace = traced(tmp_path, "fdatasync,fsync,write", PUTS_AND_CLAIMS, str(tmp_path / "outbox.db"))
 
-    calls = re.findall(r'"(PUT|CLAIM|END)"|(f(?:data)?sync)\(', trace.read_text())
+    calls = re.findall(r'"(PUT|CLAIM|END)"|(f(?:data)?sync)\(', trace)
     words = "".join("." if sync else word[0] for word, sync in calls)
     assert re.search(r"P\.+CP\.+CP\.+CE", words), words
