@@ -298,7 +298,7 @@ def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
         proxy=Proxy(config, upstream, capture, metrics, clock),
         upstream=upstream,
         figures=figures,
-        health=Health(),
+        health=Health(clock),
         registry=registry,
         clock=clock,
     )

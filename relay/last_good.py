@@ -29,10 +29,15 @@ def open_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
     A path to nothing readable is a mistake of whoever typed it: no old content runs in its stead.
     """
     findings = examine(path, environ)
-    copy = None
+    loaded = to_run_on(path, environ, findings) or findings.loaded()
+    return ConfigFile(path, environ, findings.source, findings.mistakes, loaded)
+
+
+def to_run_on(path: Path, environ: Mapping[str, str], findings: Findings) -> Loaded | None:
+    """What was found in the YAML at *path*, or where that has mistakes in its last good copy; None where in neither."""
     if findings.mistakes and findings.source.text is not None:
-        copy = find(path, environ, findings.source.text)
-    return ConfigFile(path, environ, findings.source, findings.mistakes, (copy or findings).loaded())
+        findings = find(path, environ, findings.source.text) or findings
+    return findings.loaded() if findings.config else None
 
 
 def beside(outbox: Path) -> Path:

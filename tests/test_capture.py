@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import json
 import sys
 import threading
@@ -19,7 +20,7 @@ from relay import log as relay_log
 from relay.capture import GATHER_SECONDS, Capture, time_ordered_key
 from relay.core.identity import hashed
 from relay.metrics import Metrics
-from relay.model import Book, Cause, Coalescing, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
+from relay.model import Book, Cause, Clock, Coalescing, DeadLetter, Environment, Event, JournalEntry, Lane, Verdict
 from relay.outbox import NOTHING_SENT, Tally
 from relay.outbox.memory import MemoryOutbox
 from relay.recording import OVERHEAD_BYTES, CaptureLimits
@@ -61,11 +62,13 @@ async def capturing(
     *,
     max_bytes: int = 10_000_000,
     before_answer: bool = False,
+    clock: Clock | None = None,
     new_key: Callable[[float], str] = time_ordered_key,
 ) -> AsyncIterator[tuple[Capture, MemoryOutbox]]:
     outbox = MemoryOutbox(max_bytes=max_bytes, dead_letter_share=0.25, journal_entries=10)
     await outbox.open()
-    capture = Capture(outbox, limits, Metrics.on(CollectorRegistry()), before_answer=before_answer, new_key=new_key)
+    metrics = Metrics.on(CollectorRegistry())
+    capture = Capture(outbox, limits, metrics, before_answer=before_answer, clock=clock, new_key=new_key)
     running = asyncio.create_task(capture.run())
     try:
         yield capture, outbox
@@ -85,6 +88,32 @@ async def test_an_identity_answer_becomes_a_waiting_event() -> None:
         feed(capture, answer())
 
         assert await book_of(capture, outbox) == Book(captured=1, waiting=1)
+
+
+@pytest.mark.parametrize(("seconds", "turns"), [(0.0, 1), (0.002, 20)])
+async def test_after_a_slice_of_reading_the_event_loop_has_its_turn(seconds: float, turns: int) -> None:
+    """A slice is a millisecond; here *seconds* pass whenever somebody looks at the clock."""
+    looks, turn = itertools.count(), 0
+    read_in: list[int] = []
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def new_key(at: float) -> str:
+        read_in.append(turn)
+        return time_ordered_key(at)
+
+    async with capturing(clock=Clock(monotonic=lambda: next(looks) * seconds), new_key=new_key) as (capture, _):
+        turning = asyncio.create_task(take_turns())
+        for _ in range(20):
+            feed(capture, answer())
+        await capture.drained()
+        turning.cancel()
+
+    assert len(set(read_in)) == turns
 
 
 async def test_an_evaluation_is_noted_in_the_journal_with_its_event() -> None:

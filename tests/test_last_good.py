@@ -1,5 +1,6 @@
 """The copy of the last configuration without mistakes."""
 
+import re
 import stat
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from relay import last_good
 from tests.config.conftest import ENVIRONMENT
+from tests.tracing import traced
 
 BROKEN = b"listen: {prot: 1}\n"
 
@@ -36,6 +38,26 @@ def test_what_a_crash_left_half_written_is_no_hindrance(outbox: Path) -> None:
 
     (copy,) = outbox.parent.iterdir()
     assert copy.read_bytes() == b"# two\n"
+
+
+KEEP = """
+import os, sys
+from pathlib import Path
+from relay import last_good
+
+last_good.keep(Path(sys.argv[1]), b"# content")
+os.write(1, b"KEPT")
+"""
+
+
+def test_the_copy_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_is_kept(
+    outbox: Path, tmp_path: Path
+) -> None:
+    """Else a power cut could leave an empty file where the last good content was, or the one before it."""
+    trace = traced(tmp_path, "fsync,/rename.*,write", KEEP, str(outbox))
+
+    calls = re.findall(r'(?:write\(\d+, "(# content|KEPT)"|(fsync)\(|(rename)\w*\()', trace)
+    assert ["".join(call) for call in calls] == ["# content", "fsync", "rename", "fsync", "KEPT"]
 
 
 def test_the_same_content_is_not_written_again(outbox: Path) -> None:

@@ -1,9 +1,7 @@
 """The second port: health, readiness, metrics, status; for probes, scrapers and people, never for SDKs. Read-only."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 
 import msgspec
 from aiohttp import web
@@ -11,10 +9,13 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, generate_latest
 
 from relay.admin.page import page
+from relay.config.addresses import is_ip, split_authority
+from relay.core.recognise import VIA
 from relay.core.report import report
 from relay.core.status import Status
+from relay.model import Clock
 
-# Where the event loop has not turned for this long, the process is of no use to anybody.
+# Where the event loop turns so late, the process is of no use to anybody.
 MAX_LAG_SECONDS = 5.0
 TICK_SECONDS = 0.5
 
@@ -31,22 +32,30 @@ METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Health:
-    """Whether the event loop turns, and whether traffic is welcome. Never Heap's or Flagsmith's health."""
+    """Whether the event loop turns, and whether traffic is welcome. Never Heap's or Flagsmith's health.
 
-    def __init__(self) -> None:
+    While the loop does not turn, nobody is answered, and a probe takes that for what it is. One that waited it out is
+    told, and so is one that a loop answers which crawls.
+    """
+
+    def __init__(self, clock: Clock) -> None:
         self.ready = False
-        self._turned_at = time.monotonic()
+        self._clock = clock
+        # Monotonic: when the loop is to turn next; and how late it did last.
+        self._due = clock.monotonic()
+        self._lag = 0.0
 
     @property
     def live(self) -> bool:
-        """The event loop turned within the last five seconds."""
-        return time.monotonic() - self._turned_at < MAX_LAG_SECONDS
+        """The event loop turned last less than five seconds late, and is no later now."""
+        return max(self._lag, self._clock.monotonic() - self._due) < MAX_LAG_SECONDS
 
     async def tick(self) -> None:
-        """Note that the loop turns, until cancelled."""
+        """Note how the loop turns, until cancelled."""
         while True:
-            self._turned_at = time.monotonic()
+            self._due = self._clock.monotonic() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
+            self._lag = self._clock.monotonic() - self._due
 
 
 class Rendering:
@@ -75,7 +84,7 @@ def admin_app(
     html = page()
 
     async def healthz(_: web.Request) -> web.Response:
-        return _say("ok") if health.live else _say("the event loop is stuck", 503)
+        return _say("ok") if health.live else _say("the event loop lags", 503)
 
     async def readyz(_: web.Request) -> web.Response:
         return _say("ready") if health.ready else _say("not ready", 503)
@@ -114,18 +123,13 @@ def _only_for(hosts: frozenset[str]) -> Middleware:
 async def _guard(_: web.Request, answer: web.StreamResponse) -> None:
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
+    answer.headers["Server"] = VIA  # by which commands recognise a relay; aiohttp has set its own
 
 
 def is_own_name(host: str, hosts: frozenset[str]) -> bool:
     """Whether a Host header (name or address, maybe with a port) is ours: an IP literal, localhost or in *hosts*."""
-    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-    if name.lower() in hosts or name.lower() == "localhost":
-        return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
+    found = split_authority(host)
+    return found is not None and (found[0] in hosts or found[0] == "localhost" or is_ip(found[0]))
 
 
 def _say(text: str, status: int = 200) -> web.Response:

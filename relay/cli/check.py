@@ -12,6 +12,7 @@ import yaml
 from relay.cli.options import config_file
 from relay.cli.running import Comparison, compare
 from relay.config import Config, Findings, examine
+from relay.last_good import to_run_on
 
 if TYPE_CHECKING:
     from relay.cli.live import Finding
@@ -40,14 +41,14 @@ def check(
     """Find every mistake in the YAML; show the merged result, secrets masked.
 
     Exit code 0 where there are none, 2 where there are. Nothing is started, and nobody is asked but by --running (the
-    relay at the file's admin port; 1 where that does not serve this file as it stands) and by --live (one line for
-    each probe instead of the merged result; 1 where one failed).
+    relay at the file's admin port, with mistakes at the one of its last good content; 1 where that does not serve this
+    file as it stands) and by --live (one line for each probe instead of the merged result; 1 where one failed).
     """
     if send_test is not None and not live:
         raise click.UsageError("--send-test is a part of --live; add that")
     findings = examine(path, os.environ)
     refused = bool(findings.mistakes or (strict and findings.warnings))
-    comparison = compare(findings.config, findings.source) if running and findings.config else None
+    comparison = compare(findings.source, to_run_on(path, os.environ, findings)) if running else None
     if not as_json:
         _tell(findings, comparison, merged=not live)
     probed = _probe(findings.config, path, send_test, yes=yes) if live and findings.config and not refused else []

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -16,8 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from relay import config
-from relay.cli.guest import visit
+from relay.cli.guest import settings_of, visit
 from relay.cli.options import Moment, as_json, config_file, in_json, iso, stamp
 from relay.config import Config
 from relay.core.budget import APP_EVENTS, rate_of
@@ -123,7 +121,7 @@ def dead_letters() -> None:
 @as_json
 def list_(path: Path, limit: int | None, *, as_json: bool, **chosen: Any) -> None:
     """List what was set aside: when, for whom of the YAML, why. Never an identity."""
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     which = choose(settings, **chosen)
 
     async def read(outbox: Outbox) -> tuple[list[StoredLetter], int]:
@@ -147,7 +145,7 @@ def list_(path: Path, limit: int | None, *, as_json: bool, **chosen: Any) -> Non
 @click.argument("number", type=NUMBER)
 def show(path: Path, number: int, *, as_json: bool) -> None:
     """Show one of them whole, with its identity."""
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     letter = visit(settings, lambda outbox: one(outbox, number))
     if letter is None:
         raise no_such(number)
@@ -165,7 +163,7 @@ def show(path: Path, number: int, *, as_json: bool) -> None:
 @selection
 def replay(path: Path, *, dry_run: bool, as_json: bool, **chosen: Any) -> None:
     """Send them again, inside Heap's limits, with the time stamp and idempotency key they had."""
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     choice = replace(choice_of(settings, **chosen), sendable=True)
     found = visit(settings, lambda outbox: survey(outbox, choice))
     stuck = visit(settings, lambda outbox: survey(outbox, replace(choice, limit=None, sendable=False)))
@@ -191,7 +189,7 @@ def replay(path: Path, *, dry_run: bool, as_json: bool, **chosen: Any) -> None:
 @click.option("--yes", is_flag=True, help="Drop them for good.")
 def drop(path: Path, *, dry_run: bool, as_json: bool, yes: bool, **chosen: Any) -> None:
     """Drop them for good; counted as dropped by the operator."""
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     choice = choice_of(settings, **chosen)
     found = visit(settings, lambda outbox: survey(outbox, choice))
     done = 0

@@ -1,12 +1,10 @@
 """relay forget: erase one identity, for whoever may ask for that."""
 
-import os
 from pathlib import Path
 
 import click
 
-from relay import config
-from relay.cli.guest import visit
+from relay.cli.guest import settings_of, visit
 from relay.cli.options import config_file, read_identity
 from relay.config import Config
 from relay.core.identity import hashed
@@ -26,7 +24,7 @@ def forget(ctx: click.Context, path: Path, identity: str, *, yes: bool) -> None:
     - as IDENTITY reads it from standard input, so that it is not in the list of processes. What Heap has already, and
     a request that is on its way, are not touched.
     """
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     if not yes:
         click.echo("nothing was erased; add --yes to erase this identity for good", err=True)
         ctx.exit(2)

@@ -1,16 +1,33 @@
 """Commands as guests on a relay's outbox: in short transactions beside the relay, or without one."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
+
+import click
 
 from relay.app import make_outbox
 from relay.config import Config
 from relay.errors import RelayError
+from relay.last_good import open_file
 from relay.outbox import Outbox
 
 T = TypeVar("T")
+
+
+def settings_of(path: Path) -> Config:
+    """What a relay on the YAML at *path* runs on: where that has mistakes the last good content, and a line says so.
+
+    Raises ConfigError with every mistake where nothing can be run on.
+    """
+    file = open_file(path, os.environ)
+    if file.mistakes:
+        advice = f"`relay check -c {path}` tells them"
+        click.echo(f"{path} has mistakes, so its last good content is used; {advice}", err=True)
+    return file.loaded.config
 
 
 @asynccontextmanager

@@ -1,18 +1,21 @@
 """relay health: ask a running relay how it is, for exec probes in images without a shell."""
 
 import os
+import socket
 import sys
-from http.client import HTTPConnection, HTTPException
+import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
-from relay.config.addresses import names_host
+from relay.cli.options import visible
+from relay.config.addresses import split_authority
+from relay.core.recognise import VIA
 from relay.last_good import open_file
 
-# A probe that hangs is an answer, too.
+# A probe that hangs is an answer, too, and so is one that drips.
 TIMEOUT_SECONDS = 3.0
+PIECE = 2**16
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a relay may listen on, not what we ask
 
 
@@ -28,18 +31,38 @@ def health(path: Path | None, address: str, ready: bool) -> None:
     sys.exit(0 if healthy else 1)
 
 
-def ask(host: str, port: int, path: str, *, most: int = 1000) -> tuple[bool, str]:
-    """What the admin server answers at *path*: whether all is well, and its words, up to *most* bytes."""
+def ask(host: str, port: int, path: str, *, most: int = 10_000) -> tuple[bool, str]:
+    """What a relay's admin server answers at *path*: whether all is well, and its words, fit for a terminal.
+
+    At most *most* bytes are read.
+    """
     host = ANY_ADDRESS.get(host, host)
-    connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status == 200, answer.read(most).decode(errors="replace").strip()
-    except (OSError, HTTPException) as failure:
+        head, _, body = _get(host, port, path, most).partition(b"\r\n\r\n")
+    except OSError as failure:
         return False, f"no relay answers at {host} port {port}: {failure}"
-    finally:
-        connection.close()
+    status, *headers = head.split(b"\r\n")
+    if f"Server: {VIA}".encode() not in headers:
+        return False, f"no relay answers at {host} port {port}, but something else; see who listens there"
+    return status.split(b" ")[1:2] == [b"200"], visible(body.decode(errors="replace").strip())
+
+
+def _get(host: str, port: int, path: str, most: int) -> bytes:
+    """An answer as it came, up to *most* bytes. Raises OSError, also where the whole of it takes too long."""
+    ends = time.monotonic() + TIMEOUT_SECONDS
+    answer = bytearray()
+    with socket.create_connection((host, port), TIMEOUT_SECONDS) as connection:
+        name = f"[{host}]" if ":" in host else host
+        # HTTP/1.0: the answer is not chunked, and ends with the connection.
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {name}:{port}\r\n\r\n".encode())
+        while len(answer) < most:
+            if (left := ends - time.monotonic()) <= 0:
+                raise TimeoutError("timed out")
+            connection.settimeout(left)
+            if not (piece := connection.recv(PIECE)):
+                break
+            answer += piece
+    return bytes(answer)
 
 
 def _admin_of(path: Path) -> tuple[str, int]:
@@ -51,10 +74,7 @@ def _admin_of(path: Path) -> tuple[str, int]:
 
 
 def _split(address: str) -> tuple[str, int]:
-    try:
-        url = urlsplit(f"//{address}")
-        if url.netloc == address and names_host(url) and url.port:
-            return str(url.hostname), url.port
-    except ValueError:  # what is no port, or half a bracket
-        pass
+    match split_authority(address):
+        case host, int(port) if port:
+            return host, port
     raise click.BadParameter(f"{address!r} is no HOST:PORT; write one like 127.0.0.1:19090", param_hint="'--address'")

@@ -50,8 +50,12 @@ def read_identity(argument: str) -> str:
 
 
 def in_json(value: Any, indent: int | None = 2) -> str:
-    """*value* for machines and for terminals: what cannot be seen, and might control one, is escaped."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    """*value* for machines, and for terminals."""
+    return visible(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def visible(text: str) -> str:
+    """*text* for terminals: what cannot be seen, and might control one, is escaped as in JSON."""
     return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 

@@ -1,7 +1,6 @@
 """relay orphans: what waits for Heap apps that no environment names any more."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import Any
 
 import click
 
-from relay import config
-from relay.cli.guest import visit
+from relay.cli.guest import settings_of, visit
 from relay.cli.options import as_json, config_file, iso
 from relay.cli.preview import find
 from relay.config import Config
@@ -35,7 +33,7 @@ def orphans() -> None:
 @as_json
 def list_(path: Path, *, as_json: bool) -> None:
     """List the apps, and how much waits for each."""
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     found = orphans_of(settings)
     if as_json:
         click.echo(json.dumps([facts(lane, levels) for lane, levels in found.items()], indent=2))
@@ -55,7 +53,7 @@ def list_(path: Path, *, as_json: bool) -> None:
 @click.pass_context
 def move(ctx: click.Context, path: Path, app_id: str, url: str | None, name: str, *, yes: bool) -> None:
     """Let them wait for another app, with the time stamps and idempotency keys they have."""
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     target = find(settings, name, path).heap.lane()
     lane, levels = the_orphan(settings, app_id, url)
     if not yes:
@@ -72,7 +70,7 @@ def move(ctx: click.Context, path: Path, app_id: str, url: str | None, name: str
 @click.pass_context
 def drop(ctx: click.Context, path: Path, app_id: str, url: str | None, *, yes: bool) -> None:
     """Drop them for good; counted as dropped because they were orphaned."""
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     lane, levels = the_orphan(settings, app_id, url)
     if not yes:
         refuse(ctx, tell(lane, levels), "would be dropped for good")

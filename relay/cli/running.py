@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.cli.health import ask
-from relay.config import Config, Source
+from relay.cli.options import visible
+from relay.config import Config, Loaded, Source
 
 # A status of a thousand environments has two.
 STATUS_BYTES = 64 * 2**20
+
+NOBODY = "nobody can be asked: the file has mistakes, and no last good content of it is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +35,33 @@ def ask_relay(config: Config, path: str) -> tuple[bool, str]:
     return answered, said if answered else f"the file's admin port gives no status: {said}"
 
 
-def compare(config: Config, source: Source) -> Comparison:
-    """Ask the relay at *config*'s admin port for what it serves, and compare that with *source*."""
+def compare(seen: Source, good: Loaded | None) -> Comparison:
+    """Ask the relay at *good*'s admin port for what it serves, and compare that with *seen*, the file as it stands.
+
+    Where the file has mistakes *good* is its last good content, if there is one.
+    """
+    if good is None:
+        return Comparison(False, (NOBODY,))
+    config = good.config
     answered, said = ask_relay(config, "/status.json")
     if not answered:
         return Comparison(False, (said,))
     try:
         state = json.loads(said)["config"]
-        same = state["digest"] == source.digest and not state["needs_restart"]
-        return Comparison(same, tuple(_told(state, source)))
+        same = state["digest"] == seen.digest and not state["needs_restart"]
+        return Comparison(same, tuple(map(visible, _told(state, seen, good.source))))
     except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError):
         return Comparison(
             False, (f"what answers at {config.admin.host} port {config.admin.port} is no relay of this version",)
         )
 
 
-def _told(state: dict[str, Any], source: Source) -> Iterator[str]:
+def _told(state: dict[str, Any], seen: Source, good: Source) -> Iterator[str]:
     loaded = datetime.fromtimestamp(state["loaded_at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    if state["digest"] == source.digest:
+    if state["digest"] == seen.digest:
         yield f"the relay serves this file, loaded {loaded}"
+    elif state["digest"] == good.digest:
+        yield f"this file has mistakes, and the relay serves its last good content, loaded {loaded}"
     else:
         kind = "the last good content, as its file has mistakes" if state["last_good"] else "another content"
         yield f"the relay serves {kind}, loaded {loaded}"

@@ -1,17 +1,15 @@
 """relay status: the status page's figures in the terminal."""
 
-import os
 import time
 from pathlib import Path
 
 import click
 import msgspec
 
-from relay import config
 from relay.admin.figures import Reading, oldest_by_environment
 from relay.admin.status import status_of
-from relay.cli.guest import visit
-from relay.cli.options import config_file
+from relay.cli.guest import settings_of, visit
+from relay.cli.options import config_file, visible
 from relay.cli.running import ask_relay
 from relay.config import Config
 from relay.core.daily import Days, day_of, standings
@@ -32,10 +30,10 @@ def status(ctx: click.Context, path: Path, *, forecast: bool, as_json: bool) -> 
 
     Exit code 0 where a relay answered. Where none does it is 1, and the figures are read from the outbox.
     """
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     answered, said = ask_relay(settings, "/status.json" if as_json or forecast else "/status.txt")
     if answered:
-        click.echo(prospect(parse(said)).rstrip() if forecast and not as_json else said)
+        click.echo(visible(prospect(parse(said)).rstrip()) if forecast and not as_json else said)
         return
     click.echo(said, err=True)
     if forecast and not as_json:

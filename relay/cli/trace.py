@@ -1,7 +1,6 @@
 """relay trace: what happened to one identity's last evaluations, and why."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,8 +9,7 @@ from typing import Any
 
 import click
 
-from relay import config
-from relay.cli.guest import visit
+from relay.cli.guest import settings_of, visit
 from relay.cli.options import as_json, config_file, in_json, iso, read_identity, stamp
 from relay.config import Config
 from relay.config.addresses import fingerprint
@@ -40,7 +38,7 @@ def trace(ctx: click.Context, path: Path, identity: str, limit: int, *, as_json:
     - as IDENTITY reads it from standard input, so that it is not in the list of processes. Exit code 1 where it was
     not seen.
     """
-    settings = config.load(path, os.environ).config
+    settings = settings_of(path)
     now, name = time.time(), read_identity(identity)
     known = visit(settings, lambda outbox: outbox.trace(name, limit=limit, now=now))
     found = [without_name(each, name) for each in known]

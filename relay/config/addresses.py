@@ -9,7 +9,18 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo, WithJsonSchema
 
-from relay.config.values import REFERENCE, Text, fits, hides, mistake, read_text, refuse, scalar_schema, utf16_units
+from relay.config.values import (
+    REFERENCE,
+    Text,
+    abridges,
+    fits,
+    hides,
+    mistake,
+    read_text,
+    refuse,
+    scalar_schema,
+    utf16_units,
+)
 
 # Labels of a DNS name; container networks also use underscores. What ends in a number is an IPv4 address or nothing
 # (url.spec.whatwg.org/#ends-in-a-number-checker).
@@ -22,10 +33,10 @@ PASSWORD = re.compile(r"(?<=://)[^/@]*(?=@)")
 
 
 def is_host(text: str) -> bool:
-    return bool(HOST.fullmatch(text)) or _is_ip(text)
+    return bool(HOST.fullmatch(text)) or is_ip(text)
 
 
-def _is_ip(text: str) -> bool:
+def is_ip(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:
@@ -50,6 +61,7 @@ def read_network(value: Any) -> Any:
 URL_ADVICE = "write scheme, host and at most a path, like https://flagsmith.example.com"
 
 
+@hides
 def read_url(value: Any) -> str:
     """An http or https base address, without its final slashes."""
     text = read_text(value, URL_ADVICE)
@@ -92,6 +104,17 @@ def names_host(url: SplitResult) -> bool:
     host = url.hostname or ""
     written = re.escape(f"[{host}]" if ":" in host else host)
     return is_host(host) and bool(re.fullmatch(rf"{written}(?::[0-9]*)?", url.netloc, re.IGNORECASE))
+
+
+def split_authority(text: str) -> tuple[str, int | None] | None:
+    """Host (in lower case, without brackets) and port of `host`, `host:port` or `[::1]:port`; None for all else."""
+    try:
+        url = urlsplit(f"//{text}")
+        if url.netloc == text and names_host(url):
+            return str(url.hostname), url.port
+    except ValueError:  # what is no port, or half a bracket
+        pass
+    return None
 
 
 SQLITE_ADVICE = (
@@ -211,7 +234,9 @@ HashKey = Annotated[
 APP_ID_ADVICE = 'write the digits that Heap shows as "Environment ID", in quotes'
 
 
+@abridges
 def read_app_id(value: Any) -> str:
+    """Heap's number of an app. Whatever else stands there may be a key of somebody's."""
     if APP_ID.fullmatch(text := read_text(value, APP_ID_ADVICE)):
         return text
     return refuse(f"is not an app id; {APP_ID_ADVICE}")

@@ -16,6 +16,8 @@ from relay.config.section import Section, in_yaml
 
 SERVER_KEY = re.compile(r"\bser\.[A-Za-z0-9_-]{6,}")
 
+# Characters of a value that a line repeats, and of one that should be digits, and may be a key.
+SHOWN, ABRIDGED = 60, 2
 
 PLACE = re.compile(r"^(defaults|environments\[\d+\])\.")
 
@@ -102,10 +104,10 @@ def section_of(field: FieldInfo | None) -> type[Section] | None:
 
 def _text(details: ErrorDetails, place: _Place) -> str:
     name = str(details["loc"][-1]) if details["loc"] else ""
-    shown = _shown(place.value, secret=details["type"] == "secret_mistake")
+    shown = _shown(place.value, details["type"])
     context: Mapping[str, Any] = details.get("ctx", {})
     match details["type"]:
-        case "mistake" | "secret_mistake":
+        case "mistake" | "secret_mistake" | "abridged_mistake":
             return f"{shown} {context['text']}".strip()
         case "missing":
             return f"is missing; write {name}: {_example(place.field)}"
@@ -128,15 +130,16 @@ def _nothing_plain(value: object) -> str:
     return "is empty" if value is None else "is not one plain value"
 
 
-def _shown(value: object, *, secret: bool) -> str:
+def _shown(value: object, kind: str) -> str:
     """A literal of the file may be repeated, unless it is, or may hold, a secret; text from outside never is."""
     if not isinstance(value, Scalar):
         return ""
     if value.origin:
         return f"the value of {value.origin}"
-    if secret or "@" in value or SERVER_KEY.search(value):
+    if kind == "secret_mistake" or "@" in value or SERVER_KEY.search(value):
         return "the value"
-    text = value if len(value) <= 60 else f"{value[:60]}…"
+    most = ABRIDGED if kind == "abridged_mistake" and not value.isdecimal() else SHOWN
+    text = value if len(value) <= most else f"{value[:most]}…"
     return f"'{text}'" if text.isprintable() else ascii(text)
 
 

@@ -8,7 +8,7 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, LiteralString, NoReturn
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -47,13 +47,21 @@ def refuse(text: str) -> NoReturn:
 
 def hides(read: Callable[..., Any]) -> Callable[..., Any]:
     """Let a mistake that *read* finds say nothing of the value."""
+    return _telling("secret_mistake", read)
 
+
+def abridges(read: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a mistake that *read* finds say of the value no more than how it begins."""
+    return _telling("abridged_mistake", read)
+
+
+def _telling(kind: LiteralString, read: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(read)
     def reading(*args: Any) -> Any:
         try:
             return read(*args)
         except PydanticCustomError as error:
-            raise PydanticCustomError("secret_mistake", "{text}", error.context) from error
+            raise PydanticCustomError(kind, "{text}", error.context) from error
 
     return reading
 

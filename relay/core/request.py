@@ -58,8 +58,7 @@ def asked(exchange: Exchange, max_decoded: int) -> Asked:
 
 def _asked_by_query(query: str) -> Asked:
     """In a query any transient that is not empty counts, "false" too."""
-    # aiohttp keeps bytes of the target that are not ASCII as lone surrogates.
-    fields = _form(query.encode(errors="surrogateescape"))
+    fields = _form(query)
     return Asked(fields.get("identifier"), bool(fields.get("transient")))
 
 
@@ -69,12 +68,12 @@ def _json_fields(body: bytes, _: str) -> Mapping[str, object]:
 
 
 def _urlencoded_fields(body: bytes, _: str) -> Mapping[str, object]:
-    return _form(body)
+    return _form(body.decode(errors="replace"))
 
 
-def _form(text: bytes) -> dict[str, str]:
+def _form(text: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(text.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError as exc:
         raise CaptureRefused("undecodable") from exc
 

@@ -49,9 +49,11 @@ class Origin:
 def origin_form(method: str, target: str) -> bytes:
     """The bytes of an origin-form *target* (RFC 9112, 3.2.1), as they came; `//…` is a path like any other.
 
+    They are ASCII: aiohttp's C parser answers 400 to all else.
+
     Raises RequestRefused for absolute-form, authority-form, CONNECT and `*`, which speak to a forward proxy or to
     the server as a whole; the relay is neither.
     """
     if method == "CONNECT" or not target.startswith("/"):
         raise RequestRefused(400, "target_refused")
-    return target.encode("utf-8", "surrogateescape")
+    return target.encode("ascii")

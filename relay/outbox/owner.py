@@ -3,10 +3,15 @@
 import fcntl
 import os
 import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from relay.errors import OutboxInUse
+
+# A guest looks for microseconds (see `find_owner`): so often it is let finish, and for so long each time, in seconds.
+LOOKS = 50
+LOOK_SECONDS = 0.01
 
 
 class OwnerLock:
@@ -17,12 +22,15 @@ class OwnerLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Hold the lock from now on. Raises OutboxInUse while somebody else does, OSError where it cannot be made."""
+        """Hold the lock from now on. Raises OutboxInUse while somebody else does, OSError where it cannot be made.
+
+        May block for a moment, while guests look.
+        """
         if self._descriptor is not None:
             return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
             _sign(descriptor)
         except BlockingIOError:
             owner = _owner(descriptor)
@@ -56,6 +64,20 @@ def find_owner(path: Path) -> str | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def _lock(descriptor: int) -> None:
+    """Raises BlockingIOError, at once where a relay holds the lock: what can be shared is only being looked at."""
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            time.sleep(LOOK_SECONDS)
+        else:
+            return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sign(descriptor: int) -> None:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.admin.server import Health, admin_app
 from relay.core.status import Status
+from relay.model import Clock
 from tests.lacking import lacking
 
 # It starts fast, asks nobody for anything, and runs as root in a container.
@@ -43,7 +44,7 @@ class Complaints(list[str]):
 @asynccontextmanager
 async def served(status: Callable[[], Status]) -> AsyncIterator[str]:
     """The address of an admin server that tells *status*."""
-    health = Health()
+    health = Health(Clock())
     health.ready = True
     runner = web.AppRunner(admin_app(health, CollectorRegistry(), [], status), access_log=None)
     await runner.setup()

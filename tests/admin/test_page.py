@@ -68,6 +68,17 @@ async def opened(browser: BrowserContext, url: str) -> tuple[Page, Complaints]:
     return page, complaints
 
 
+async def test_a_form_on_the_page_can_be_sent_nowhere(browser: BrowserContext) -> None:
+    """What is not there today must not be of use to whoever gets one in."""
+    async with served(status) as url:
+        page, _ = await opened(browser, url)
+
+        async with page.expect_console_message() as refused:
+            await page.evaluate("document.body.appendChild(document.createElement('form')).submit()")
+
+        assert "form-action 'none'" in (await refused.value).text
+
+
 @pytest.mark.parametrize("environments", [[], [environment("production")], MANY], ids=len)
 async def test_it_shows_any_number_of_environments_and_asks_nobody_else(
     browser: BrowserContext, environments: list[EnvironmentStatus]

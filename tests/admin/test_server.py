@@ -1,7 +1,9 @@
 """The admin port: for probes and scrapers, never for a page that was rebound to our address."""
 
 import asyncio
+import socket
 import threading
+import time
 
 import aiohttp
 import pytest
@@ -9,8 +11,12 @@ from aiohttp.test_utils import make_mocked_request
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.admin.server import Rendering, is_own_name
-from relay.app import Relay
-from tests.conftest import StartRelay
+from relay.app import Relay, running
+from relay.config import Config
+from relay.model import Clock
+from relay.sandbox.flagsmith import StandInFlagsmith
+from relay.sandbox.heap import StandInHeap
+from tests.conftest import StartRelay, settings
 
 
 async def test_a_running_relay_is_live_and_ready(relay: Relay, http: aiohttp.ClientSession) -> None:
@@ -28,6 +34,32 @@ async def test_a_relay_that_stops_is_live_and_not_ready(start_relay: StartRelay,
             assert answer.status == 503
         async with http.get(relay.admin_url + "/healthz") as answer:
             assert answer.status == 200
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(3, 200), (6, 503)])
+async def test_a_loop_that_did_not_turn_for_five_seconds_is_not_live_until_it_turns_in_time(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, http: aiohttp.ClientSession, seconds: float, status: int
+) -> None:
+    """The probe comes while this coroutine holds the loop, and is answered once that turns again."""
+    passed = 0.0
+    clock = Clock(monotonic=lambda: time.monotonic() + passed)
+    written = settings(flagsmith, heap, outbox={"url": "memory://"})
+    async with running(Config.model_validate(written), clock=clock) as relay:
+        port = int(relay.admin_url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as probe:
+            probe.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            passed = seconds
+            answer = await asyncio.to_thread(probe.recv, 100)
+
+        assert answer.startswith(b"HTTP/1.0 %d " % status)
+        async with asyncio.timeout(10):
+            while not await is_live(http, relay):
+                await asyncio.sleep(0.01)
+
+
+async def is_live(http: aiohttp.ClientSession, relay: Relay) -> bool:
+    async with http.get(relay.admin_url + "/healthz") as answer:
+        return answer.status == 200
 
 
 async def test_a_scraper_that_keeps_its_connection_does_not_delay_the_end(
@@ -119,6 +151,16 @@ async def test_a_named_host_is_answered(start_relay: StartRelay, http: aiohttp.C
         ("127.0.0.1.evil.example", False),
         ("", False),
         ("[evil", False),
+        ("127.0.0.1:evil", False),
+        ("127.0.0.1:99999", False),
+        ("127.0.0.1:80/evil", False),
+        ("evil@127.0.0.1", False),
+        ("[127.0.0.1]", False),
+        ("[127.0.0.1].evil.example", False),
+        ("[::1].evil.example", False),
+        ("[::1]evil.example:80", False),
+        ("[relay.svc]", False),
+        ("::1", False),
     ],
 )
 def test_only_addresses_localhost_and_listed_names_are_ours(host: str, own: bool) -> None:

@@ -1,12 +1,20 @@
 """relay health, as it is typed."""
 
+import asyncio
+import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 from click.testing import CliRunner, Result
 
 from relay.cli import main
+from relay.core.recognise import VIA
+from tests.processes import RelayProcess
+from tests.test_process import run
 
 
 def health(address: str) -> Result:
@@ -68,3 +76,58 @@ def test_a_file_with_mistakes_is_exit_2(tmp_path: Path) -> None:
         2,
         f"{tmp_path}/none.yaml: there is no such file; give the YAML's path with -c\n",
     )
+
+
+async def test_something_else_that_says_ok_is_no_healthy_relay() -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok")
+
+    async with RawTestServer(answer) as other:
+        port = other.port
+        done = await asyncio.to_thread(health, f"127.0.0.1:{port}")
+
+    assert done.exit_code == 1
+    assert done.stderr == f"no relay answers at 127.0.0.1 port {port}, but something else; see who listens there\n"
+
+
+async def test_nothing_of_an_answer_controls_the_terminal() -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok\x1b[2J\u202e", headers={"Server": VIA})
+
+    async with RawTestServer(answer) as other:
+        done = await asyncio.to_thread(health, f"127.0.0.1:{other.port}")
+
+    assert (done.exit_code, done.stdout) == (0, "ok\\u001b[2J\\u202e\n")
+
+
+async def test_an_answer_that_drips_is_given_up() -> None:
+    """Each byte comes in time, and the whole never."""
+    left = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        writer.close()
+        left.set()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        done = await asyncio.to_thread(health, f"127.0.0.1:{port}")
+        await left.wait()
+
+    assert done.exit_code == 1
+    assert done.stderr == f"no relay answers at 127.0.0.1 port {port}: timed out\n"
+
+
+async def test_a_relay_whose_loop_does_not_turn_answers_no_probe(config: Path, relay: RelayProcess) -> None:
+    relay.process.send_signal(signal.SIGSTOP)
+    stuck = await asyncio.to_thread(run, "health", "-c", str(config))
+    relay.process.send_signal(signal.SIGCONT)
+    well = await asyncio.to_thread(run, "health", "-c", str(config))
+
+    assert (stuck.returncode, stuck.stdout) == (1, "")
+    assert stuck.stderr.endswith(": timed out\n")
+    assert (well.returncode, well.stdout) == (0, "ok\n")

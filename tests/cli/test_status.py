@@ -5,9 +5,14 @@ import json
 from pathlib import Path
 
 import aiohttp
+import msgspec
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
+from relay.core.recognise import VIA
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
+from tests.admin.statuses import FORECAST, environment, status
 from tests.conftest import settings, write
 from tests.processes import RelayProcess, relay_process
 from tests.test_process import identify, run
@@ -92,3 +97,32 @@ def test_without_a_relay_and_an_outbox_it_says_what_is_missing(config: Path) -> 
     assert "outbox.db" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (config.parent / "data").exists()
+
+
+async def test_what_something_else_at_the_admin_port_says_is_not_printed(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path
+) -> None:
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="relay     ready")
+
+    async with RawTestServer(answer) as other:
+        config = write(tmp_path, settings(flagsmith, heap, admin={"port": other.port}))
+        done = await asyncio.to_thread(run, "status", "-c", str(config))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "but something else" in done.stderr
+
+
+async def test_a_forecast_controls_no_terminal(flagsmith: StandInFlagsmith, heap: StandInHeap, tmp_path: Path) -> None:
+    told = msgspec.json.encode(status(environment("\x1b[2J", forecast=FORECAST)))
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=told, headers={"Server": VIA})
+
+    async with RawTestServer(answer) as other:
+        config = write(tmp_path, settings(flagsmith, heap, admin={"port": other.port}))
+        done = await asyncio.to_thread(run, "status", "-c", str(config), "--forecast")
+
+    assert done.returncode == 0, done.stderr
+    assert "\\u001b[2J" in done.stdout
+    assert "\x1b" not in done.stdout

@@ -144,6 +144,12 @@ def test_a_variable_that_is_not_utf_8_is_a_mistake(yaml: Yaml) -> None:
         "environments: [{name: a, keys: [' Tr0ub4dor '], heap: {app_id: '1', region: us}}]",
         "outbox: {url: 'redis://user:Tr0ub4dor@host'}",
         "upstream: {url: 'https://user:Tr0ub4dor@host'}",
+        "upstream: {url: 'https://host?token=Tr0ub4dor'}",
+        "upstream: {url: 'https://host/#Tr0ub4dor'}",
+        "upstream: {url: Tr0ub4dor}",
+        "environments: [{name: a, keys: [k], heap: {app_id: '1', url: 'http://h/?Tr0ub4dor'}}]",
+        "environments: [{name: a, keys: [k], heap: {app_id: Tr0ub4dor, region: us}}]",
+        'environments: [{name: a, keys: [k], heap: {app_id: "Tr0ub4dor\\n", region: us}}]',
     ],
 )
 def test_a_secret_is_in_no_mistake(yaml: Yaml, text: str) -> None:

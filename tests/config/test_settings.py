@@ -368,10 +368,9 @@ def test_text_that_looks_like_a_number_needs_quotes(yaml: Yaml, text: str) -> No
     mistakes = yaml.mistakes(of_environment(name=text, heap=f"{{app_id: {text}, region: us}}", event=text))
 
     assert len(mistakes) == 3
-    assert all(
-        f"'{text}' is a number or a boolean in YAML, and text belongs here; put it in quotes" in each
-        for each in mistakes
-    )
+    for mistake in mistakes:
+        assert f": '{text[:2]}" in mistake
+        assert "' is a number or a boolean in YAML, and text belongs here; put it in quotes" in mistake
 
 
 @pytest.mark.parametrize("text", ["x", '"12a"', '"-1"', '"1.5"', '"١٢"', '""', '" 1"'])
@@ -379,6 +378,13 @@ def test_an_app_id_is_digits(yaml: Yaml, text: str) -> None:
     (mistake,) = yaml.mistakes(of_environment(heap=f"{{app_id: {text}, region: us}}"))
 
     assert "is not an app id; write the digits that Heap shows" in mistake
+
+
+def test_of_what_is_no_app_id_only_the_beginning_is_told(yaml: Yaml) -> None:
+    """It may be a key, pasted into the wrong place."""
+    (mistake,) = yaml.mistakes(of_environment(heap="{app_id: Tr0ub4dor, region: us}"))
+
+    assert ": 'Tr…' is not an app id; " in mistake
 
 
 def test_an_environment_says_where_its_app_is(yaml: Yaml) -> None:

@@ -155,6 +155,14 @@ def test_a_byte_order_mark_is_passed_over() -> None:
     assert identity(exchange(b"\xef\xbb\xbf" + answer(identifier="ada"))) == "ada"
 
 
+def test_what_only_the_slow_reader_takes_may_have_2_mib_and_no_more() -> None:
+    """It reads in one go, and flags wait meanwhile."""
+    odd = b"\xef\xbb\xbf" + answer(identifier="ada")
+
+    assert isinstance(read(exchange(odd.ljust(2 * 2**20)), max_decoded=10_000_000), Evaluation)
+    assert refusal(exchange(odd.ljust(2 * 2**20 + 1)), max_decoded=10_000_000) == "undecodable"
+
+
 def test_a_value_may_nest_so_deep_and_no_deeper() -> None:
     assert value(b"[" * MAX_NESTING + b"]" * MAX_NESTING)
     deeper = answer(member("a", "VALUE"), identifier="ada").replace(b'"VALUE"', b"[" * 33 + b"]" * 33)

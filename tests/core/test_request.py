@@ -40,7 +40,6 @@ def refusal(call: Exchange) -> str:
         ("?identifier=ada%2Blovelace%40example.com", "ada+lovelace@example.com"),
         ("?identifier=J%C3%BCrgen", "Jürgen"),
         ("?identifier=J%FCrgen", "J\ufffdrgen"),
-        ("?identifier=J\udcc3\udcbcrgen", "Jürgen"),
         ("?x=1&identifier=%20ada%20&feature=", " ada "),
         ("?identifier=a?b=c", "a?b=c"),
         ("?%69dentifier=ada", "ada"),

@@ -50,9 +50,3 @@ def test_a_target_that_is_no_path_is_refused(target: str) -> None:
 def test_connect_is_refused_whatever_its_target() -> None:
     with pytest.raises(RequestRefused):
         origin_form("CONNECT", "/x")
-
-
-def test_bytes_that_are_no_text_come_back() -> None:
-    raw = b"/\xff\xfe?\xe9"
-
-    assert origin_form("GET", raw.decode("utf-8", "surrogateescape")) == raw

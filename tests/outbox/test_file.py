@@ -1,5 +1,7 @@
 """The SQLite file: made privately, owned by one relay, visited by guests, migrated, and never taken from others."""
 
+import asyncio
+import fcntl
 import os
 import re
 import shutil
@@ -19,8 +21,8 @@ from relay.outbox.bookkeeping import identity_fingerprint
 from relay.outbox.owner import find_owner
 from relay.outbox.schema import MIGRATIONS, migrate, recognise
 from relay.outbox.sqlite import SqliteOutbox
-from tests.lacking import lacking
 from tests.outbox.boxes import LANE, NOON, ROOMY, events, opened
+from tests.tracing import traced
 
 
 def sqlite_outbox(path: Path, *, guest: bool = False) -> SqliteOutbox:
@@ -144,6 +146,23 @@ async def test_the_owner_can_be_asked_for_without_becoming_it(tmp_path: Path) ->
     assert find_owner(lock) is None
     async with opened(sqlite_outbox(tmp_path / "outbox.db")):
         pass
+
+
+async def test_a_relay_that_starts_while_somebody_looks_for_the_owner_is_not_refused(tmp_path: Path) -> None:
+    lock, outbox = tmp_path / "outbox.db.lock", sqlite_outbox(tmp_path / "outbox.db")
+    with lock.open("w") as guest:
+        fcntl.flock(guest, fcntl.LOCK_SH)
+        opening = asyncio.create_task(outbox.open())
+        while opened_times(lock) < 2 and not opening.done():  # until the relay has it open, too
+            await asyncio.sleep(0)
+
+    await opening
+    await outbox.close()
+
+
+def opened_times(path: Path) -> int:
+    """How often this process has the file open."""
+    return sum(os.path.realpath(each) == str(path) for each in Path("/proc/self/fd").iterdir())
 
 
 # Visiting it.
@@ -488,16 +507,8 @@ asyncio.run(main())
 
 def test_a_put_is_flushed_to_the_disk_before_it_returns_and_a_claim_need_not_be(tmp_path: Path) -> None:
     """Seen from the outside: which system calls are made between the marks."""
-    trace = tmp_path / "trace"
-    command = ["strace", "-f", "-e", "trace=fdatasync,fsync,write", "-o", str(trace)]
-    program = [sys.executable, "-c", PUTS_AND_CLAIMS, str(tmp_path / "outbox.db")]
-    try:
-        traced = subprocess.run([*command, *program], capture_output=True, check=False)
-    except FileNotFoundError:
-        lacking("strace is not installed")
-    if traced.returncode:
-        lacking("this user may not trace")
+    trace = traced(tmp_path, "fdatasync,fsync,write", PUTS_AND_CLAIMS, str(tmp_path / "outbox.db"))
 
-    calls = re.findall(r'"(PUT|CLAIM|END)"|(f(?:data)?sync)\(', trace.read_text())
+    calls = re.findall(r'"(PUT|CLAIM|END)"|(f(?:data)?sync)\(', trace)
     words = "".join("." if sync else word[0] for word, sync in calls)
     assert re.search(r"P\.+CP\.+CP\.+CE", words), words

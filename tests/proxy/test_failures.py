@@ -282,6 +282,8 @@ async def test_above_max_in_flight_is_502_at_once(flagsmith_raw: RawFlagsmith, s
         b"POST / HTTP/1.1\r\nHost: lovelace\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"GET /?identifier=lovelace HTTP/9\r\nHost: h\r\n\r\n",
         b"GET /?lovelace=\x01 HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /?lovelace=\xc3\xbc HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /lovelace\xff HTTP/1.1\r\nHost: h\r\n\r\n",
         b"GET / HTTP/1.1\r\nX-Lovelace: a\x00b\r\nHost: h\r\n\r\n",
         b"LOVELACE / HTTP/1.1\r\nHost: h\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",

@@ -55,12 +55,12 @@ async def test_a_busy_identity_at_the_head_blocks_nobody_and_uses_its_budget(pos
     await post.put(100)
 
     async with post.sending():
-        await until(post.book, lambda book: book.delivered >= 100 and len(set(post.identities())) == 101)
-        others_by = post.time.passed
         await sent_within(post, 120)
 
     hot = [event.received_at for event in post.heap.stored(APP_ID) if event.identity == "hot"]
-    assert others_by <= 10
+    others = [event.received_at for event in post.heap.stored(APP_ID) if event.identity != "hot"]
+    assert len(others) == 100
+    assert max(others) < 2.5  # they gather for 2 s as they do alone, and one look past the head finds them
     assert len([at for at in hot if at <= 120]) >= 0.95 * SHARE * 1_000 / 60 * 120
     assert_share_kept(post.heap)
 
