@@ -17,6 +17,7 @@ from relay.admin.figures import Figures
 from relay.admin.gauges import Gauges
 from relay.admin.server import Health, admin_app
 from relay.admin.status import status_of
+from relay.allocator import give_back_for_ever
 from relay.capture import Capture
 from relay.config import Config
 from relay.core.status import Status
@@ -195,6 +196,7 @@ class Relay:
             "keeper": keeper.run,
             "figures": parts.figures.run,
             "orphans": self._orphans.run,
+            "allocator": give_back_for_ever,
         }
         if self._watcher:
             passengers["watcher"] = self._watcher.run

@@ -1,7 +1,6 @@
 """relay run: the relay itself."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ import click
 import structlog
 
 from relay import log
+from relay.allocator import share_one_heap
 from relay.app import Relay
 from relay.cli.options import config_file
 from relay.last_good import ConfigFile, open_file
@@ -20,10 +20,6 @@ from relay.watch import tell_mistakes, tell_warnings
 # A thread at work (a scraper's figures, a large answer) lets the event loop have its turn after so long. Python's own
 # 5 ms are lost at each of a request's few system calls (docs.python.org/3/library/sys.html#sys.setswitchinterval).
 TURN_SECONDS = 0.0005
-
-# glibc gives each thread a heap of its own, and gives back little of them: a fifth of the relay's memory, measured
-# (man 3 mallopt). Python's lock lets only one thread allocate at a time anyway.
-M_ARENA_MAX = -8
 
 
 @click.command()
@@ -37,12 +33,6 @@ def run(path: Path) -> None:
     sys.setswitchinterval(TURN_SECONDS)
     share_one_heap()
     asyncio.run(serve(file))
-
-
-def share_one_heap() -> None:
-    """Let all threads allocate from one heap, where the C library knows how."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def tell(file: ConfigFile) -> None:
