@@ -6,13 +6,14 @@ kept as fingerprints only.
 
 import math
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from relay.model import Attempt, Cause, JournalEntry, Repeats, Trace, Verdict
 from relay.outbox.bookkeeping import ATTEMPTS_KEPT, SLICE, fate, fingerprint, identity_fingerprint, is_leased
+from relay.outbox.bulk import delete, insert, listed
 from relay.outbox.schema import secret
 from relay.outbox.tables import next_number
 
@@ -39,9 +40,9 @@ def write_journal(database: sqlite3.Connection, journal: Sequence[JournalEntry],
     noted = dict(sorted(noted.items()))
     states = _store_states(database, noted.values())
     key = secret(database)
-    database.executemany(
-        "INSERT INTO journal (id, who, environment, at, method, send, reason, state, key)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    insert(
+        database,
+        "journal (id, who, environment, at, method, send, reason, state, key)",
         (
             (
                 *(number, identity_fingerprint(key, entry.identity), entry.environment, entry.at, entry.method),
@@ -80,15 +81,20 @@ def note_attempts(
     delivered: bool,
 ) -> None:
     """Count the *attempts* of those *numbers* that are in the journal, and keep the last ones."""
-    database.executemany(
-        "UPDATE journal SET attempts = attempts + ?, delivered = ?, answers = substr(answers || ?, ?) WHERE id = ?",
-        ((*_written(attempts.get(number, ()), delivered=delivered), number) for number in numbers),
-    )
+    alike: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    for number in numbers:
+        made = attempts.get(number, ())
+        alike[len(made), _written(made)].append(number)
+    for (times, text), some in alike.items():
+        database.execute(
+            "UPDATE journal SET attempts = attempts + ?, delivered = ?, answers = substr(answers || ?, ?)"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (times, delivered, text, -ATTEMPTS_KEPT * ATTEMPT_WIDTH, listed(some)),
+        )
 
 
-def _written(attempts: Sequence[Attempt], *, delivered: bool) -> tuple[int, bool, str, int]:
-    text = "".join(f"{one.at} {one.answer}".ljust(ATTEMPT_WIDTH)[:ATTEMPT_WIDTH] for one in attempts)
-    return len(attempts), delivered, text, -ATTEMPTS_KEPT * ATTEMPT_WIDTH
+def _written(attempts: Sequence[Attempt]) -> str:
+    return "".join(f"{one.at} {one.answer}".ljust(ATTEMPT_WIDTH)[:ATTEMPT_WIDTH] for one in attempts)
 
 
 def _read(answers: str) -> tuple[Attempt, ...]:
@@ -107,7 +113,9 @@ def note_repeats(database: sqlite3.Connection, repeats: Mapping[int, Repeats]) -
 
 def note_gone(database: sqlite3.Connection, numbers: Iterable[int], reason: str) -> None:
     """Note why the events with these *numbers* are neither stored nor delivered."""
-    database.executemany("UPDATE journal SET gone = ? WHERE id = ?", ((reason, number) for number in numbers))
+    database.execute(
+        "UPDATE journal SET gone = ? WHERE id IN (SELECT value FROM json_each(?))", (reason, listed(numbers))
+    )
 
 
 # Cutting.
@@ -140,20 +148,20 @@ def forget_entries(database: sqlite3.Connection, identity: str) -> int:
 
 def _remove(database: sqlite3.Connection, entries: Sequence[tuple[int, int]]) -> None:
     """Remove *entries*, each given as (number, state), and the properties that no other has."""
-    database.executemany("DELETE FROM journal WHERE id = ?", ((number,) for number, _ in entries))
+    delete(database, "journal", (number for number, _ in entries))
     states = Counter(state for _, state in entries)
     database.executemany(
         "UPDATE states SET entries = entries - ? WHERE id = ?", ((count, state) for state, count in states.items())
     )
-    sizes = (
+    unused: dict[int, int] = dict(
         database.execute(
-            "SELECT id, length(text) FROM states JOIN properties USING (id) WHERE id = ? AND entries = 0", (state,)
-        ).fetchone()
-        for state in states
+            "SELECT id, length(text) FROM states CROSS JOIN properties USING (id)"
+            " WHERE states.id IN (SELECT value FROM json_each(?)) AND entries = 0",
+            (listed(states),),
+        )
     )
-    unused = dict(filter(None, sizes))
-    database.executemany("DELETE FROM states WHERE id = ?", ((state,) for state in unused))
-    database.executemany("DELETE FROM properties WHERE id = ?", ((state,) for state in unused))
+    for table in ("states", "properties"):
+        delete(database, table, unused)
     freed = len(entries) * ENTRY_BYTES + sum(unused.values()) + len(unused) * STATE_BYTES
     _weigh(database, -len(entries), -freed)
 

@@ -25,6 +25,7 @@ from relay.model import (
 )
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.bookkeeping import SLICE, Total, by_day, take
+from relay.outbox.bulk import listed
 from relay.outbox.journal import note_attempts, note_repeats, trim_journal, write_journal
 from relay.outbox.latest import lanes_behind, mark, supersede
 from relay.outbox.sent import Edition, edition, end, remember, touch, trim, unsay
@@ -221,8 +222,9 @@ def claim(database: sqlite3.Connection, lane: Lane, *, limit: int, max_bytes: in
     """Lease due events under a new token."""
     rows = take(_due(database, _CLAIM, lane, limit, now), _size, limit=limit, max_bytes=max_bytes)
     token = secrets.token_hex(8)
-    database.executemany(
-        "UPDATE waiting SET due = ?, token = ? WHERE id = ?", ((now + lease, token, row[1]) for row in rows)
+    database.execute(
+        "UPDATE waiting SET due = ?, token = ? WHERE id IN (SELECT value FROM json_each(?))",
+        (now + lease, token, listed(row[1] for row in rows)),
     )
     return Lease(token, tuple(_claim(lane, row) for row in rows))
 

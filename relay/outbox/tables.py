@@ -8,6 +8,7 @@ from typing import NamedTuple
 from relay.core.daily import DAYS_KEPT
 from relay.model import Book, Cause, Event, Lane, Level
 from relay.outbox.bookkeeping import DAY, Total, compile_books
+from relay.outbox.bulk import delete, insert
 from relay.outbox.sent import unsay
 
 
@@ -61,10 +62,11 @@ def _pragma(database: sqlite3.Connection, name: str) -> int:
 
 def post(database: sqlite3.Connection, changes: Mapping[Total, int]) -> None:
     """Add *changes* to the totals."""
-    database.executemany(
-        "INSERT INTO books VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (environment, book, reason) DO UPDATE SET count = count + excluded.count",
+    insert(
+        database,
+        "books",
         ((*total, count) for total, count in changes.items()),
+        "ON CONFLICT (environment, book, reason) DO UPDATE SET count = count + excluded.count",
     )
 
 
@@ -119,10 +121,11 @@ def count_waiting(database: sqlite3.Connection, waiting: Iterable[Waiting], sign
     for environment, lane, size, _ in waiting:
         events[lane, environment] += 1
         sizes[lane, environment] += size
-    database.executemany(
-        "INSERT INTO levels VALUES (?, ?, ?, ?) ON CONFLICT (lane, environment)"
-        " DO UPDATE SET events = events + excluded.events, size = size + excluded.size",
+    insert(
+        database,
+        "levels",
         ((*level, sign * count, sign * sizes[level]) for level, count in events.items()),
+        "ON CONFLICT (lane, environment) DO UPDATE SET events = events + excluded.events, size = size + excluded.size",
     )
     counts: Counter[str] = Counter()
     for (_, environment), count in events.items():
@@ -154,25 +157,26 @@ def insert_events(database: sqlite3.Connection, events: Sequence[Event]) -> int:
     """Store those *events* whose keys are new, and return the first one's number; the others' follow in order."""
     first = next_number(database)
     lanes = {lane: number_lane(database, lane) for lane in {event.lane for event in events}}
-    database.executemany(
-        "INSERT INTO events (id, key, environment, lane, identity, captured_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (key) DO NOTHING",
+    insert(
+        database,
+        "events (id, key, environment, lane, identity, captured_at, body)",
         (
             (number, event.key, event.environment, lanes[event.lane], event.identity, event.captured_at, event.body)
             for number, event in enumerate(events, first)
         ),
+        "ON CONFLICT (key) DO NOTHING",
     )
     return first
 
 
 def delete_events(database: sqlite3.Connection, numbers: Iterable[int]) -> None:
     """Remove what is neither waiting nor dead any more."""
-    database.executemany("DELETE FROM events WHERE id = ?", ((number,) for number in numbers))
+    delete(database, "events", numbers)
 
 
 def stop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting]) -> Counter[str]:
     """Let events wait no more; return how many of each environment. They are still stored."""
-    database.executemany("DELETE FROM waiting WHERE id = ?", ((number,) for number in waiting))
+    delete(database, "waiting", waiting)
     return count_waiting(database, waiting.values(), -1)
 
 
@@ -238,7 +242,7 @@ def drop_dead_letters(database: sqlite3.Connection, letters: Sequence[Letter], r
 
 def take_dead_letters(database: sqlite3.Connection, letters: Sequence[Letter]) -> None:
     """Let *letters* be none any more. Their events are still stored."""
-    database.executemany("DELETE FROM dead_letters WHERE id = ?", ((letter.number,) for letter in letters))
+    delete(database, "dead_letters", (letter.number for letter in letters))
     _weigh_dead_letters(database, -sum(letter.size for letter in letters))
     taken = Counter((letter.environment, letter.reason) for letter in letters)
     post(database, {(environment, "dead_letters", reason): -count for (environment, reason), count in taken.items()})
