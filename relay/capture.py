@@ -27,8 +27,10 @@ from relay.recording import Call, CaptureLimits, CopyMemory, Recording
 
 log = structlog.get_logger(__name__)
 
-# How long the event loop may be kept from flags by reading answers.
+# How long the event loop may be kept from flags by reading answers: the longer, the more of the memory for copies is
+# taken. At a core's limit reading would fall behind otherwise, until events are refused.
 SLICE_SECONDS = 0.001
+LONGEST_SLICE_SECONDS = 0.01
 # A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
 GATHER_SECONDS = 0.008
 # Events of one commit, so that the storage's other users get their turn.
@@ -69,7 +71,7 @@ class Capture:
         self._done: list[_Outcome] = []
         self._tally: Counter[tuple[str, str, str]] = Counter()
         # Monotonic: when counts that come without events are due again; somebody may wait for them.
-        self._tell_at = self._slice_began = self._clock.monotonic()
+        self._tell_at = self._slice_ends = self._clock.monotonic()
         self._hurried = False
         self._work = asyncio.Event()
         self._large_work = asyncio.Event()
@@ -146,7 +148,7 @@ class Capture:
             if not self._before_answer:
                 await asyncio.sleep(GATHER_SECONDS)
             self._work.clear()
-            self._slice_began = self._clock.monotonic()
+            self._begin_slice()
             await self._read_small()
             await self._commit()
 
@@ -246,12 +248,16 @@ class Capture:
 
     def _is_long(self) -> bool:
         """Whether the event loop was kept from flags for a slice."""
-        return self._clock.monotonic() - self._slice_began > SLICE_SECONDS
+        return self._clock.monotonic() > self._slice_ends
 
     async def _breathe(self) -> None:
         """Let the event loop have its turn."""
         await asyncio.sleep(0)
-        self._slice_began = self._clock.monotonic()
+        self._begin_slice()
+
+    def _begin_slice(self) -> None:
+        taken = SLICE_SECONDS + (LONGEST_SLICE_SECONDS - SLICE_SECONDS) * self.memory.part_held
+        self._slice_ends = self._clock.monotonic() + taken
 
     def _add(self, environment: Environment, prepared: Prepared, batch: "_Batch") -> None:
         """Count what is decided; the rest is decided by what becomes of *batch*."""

@@ -29,6 +29,11 @@ class CopyMemory:
         self._limit = limit
         self.held = 0
 
+    @property
+    def part_held(self) -> float:
+        """How much of them is taken, from 0 to 1."""
+        return self.held / self._limit
+
     def take(self, size: int) -> bool:
         """Reserve *size* bytes; False where they are not to be had."""
         if self.held + size > self._limit:
