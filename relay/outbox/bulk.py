@@ -5,24 +5,28 @@ event loop it takes up to half a millisecond each time to have it back.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import TypeVar
+
+from relay.outbox.database import Database
+
+T = TypeVar("T")
 
 # Rows of one statement, at most; below it powers of two, so that few texts of statements are in use.
 MOST_ROWS = 128
 
 
-def insert(database: sqlite3.Connection, into: str, rows: Iterable[Sequence[object]], after: str = "") -> None:
+def insert(database: Database, into: str, rows: Iterable[Sequence[object]], after: str = "") -> None:
     """Insert *rows*; *after* is what follows the VALUES, as ON CONFLICT."""
-    for some in _chunks([*rows]):
+    for some in chunks([*rows]):
         row = f"({', '.join('?' * len(some[0]))})"
         values = ", ".join([row] * len(some))
         text = f"INSERT INTO {into} VALUES {values} {after}"  # noqa: S608  # of the code's own words
         database.execute(text, [*chain.from_iterable(some)])
 
 
-def delete(database: sqlite3.Connection, table: str, numbers: Iterable[int]) -> None:
+def delete(database: Database, table: str, numbers: Iterable[int]) -> None:
     """Delete the rows with these *numbers*."""
     text = f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608  # of the code's own words
     database.execute(text, (listed(numbers),))
@@ -33,7 +37,8 @@ def listed(numbers: Iterable[int]) -> str:
     return json.dumps([*numbers])
 
 
-def _chunks(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence[object]]]:
+def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """*rows* in pieces for one statement each."""
     start, size = 0, MOST_ROWS
     while start < len(rows):
         while size > len(rows) - start:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from relay.errors import OutboxError
+from relay.outbox.database import Database
 from relay.outbox.faults import DAMAGED_ADVICE
 from relay.outbox.schema import migrate, recognise, require_current
 
@@ -24,7 +25,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def open_owned(path: Path) -> sqlite3.Connection:
+def open_owned(path: Path) -> Database:
     """The connection that writes; makes the file or migrates it. Never touches a file that is not an outbox."""
     _make_file(path)
     database = _connect(path)
@@ -37,7 +38,7 @@ def open_owned(path: Path) -> sqlite3.Connection:
     return database
 
 
-def open_as_guest(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def open_as_guest(path: Path, *, read_only: bool = False) -> Database:
     """A connection to an outbox that is there and up to date."""
     if not find_file(path):
         raise OutboxError("is not there; `relay run` makes it when it starts")
@@ -63,7 +64,7 @@ def find_file(path: Path) -> bool:
     return True
 
 
-def require_sound(database: sqlite3.Connection) -> None:
+def require_sound(database: Database) -> None:
     """Raise OutboxError unless every page is readable and in its place (sqlite.org/pragma.html#pragma_quick_check)."""
     (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
@@ -110,23 +111,25 @@ def _require_access(path: Path) -> None:
         raise OutboxError("cannot be written; let the relay's user write the file and its folder")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> Database:
     """A connection to a file that is an outbox, or empty."""
     # immutable: the file alone. With its log, SQLite would on closing copy that into a file that is not the log's own.
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, factory=Database)) as database:
         # A kill while the log was being copied leaves a file that is shorter than its first page says. With the log it
         # is whole, so this is no damage; SQLite reads such a file so (lockBtree in sqlite.org/src/file/src/btree.c).
         database.execute("PRAGMA writable_schema = ON")
         recognise(database)
     # rw: SQLite itself makes no file, ours has its mode from the start.
-    database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    database = sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_SECONDS, factory=Database
+    )
     # What is deleted names people, so it is overwritten (sqlite.org/pragma.html#pragma_secure_delete). This costs about
     # one percent of the outbox's time.
     database.execute("PRAGMA secure_delete = ON")
     return database
 
 
-def _log_ahead(database: sqlite3.Connection, path: Path) -> None:
+def _log_ahead(database: Database, path: Path) -> None:
     """Readers never wait for a commit, and a commit is one flush (sqlite.org/wal.html)."""
     (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":

@@ -5,7 +5,6 @@ kept as fingerprints only.
 """
 
 import math
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
@@ -14,8 +13,7 @@ from typing import Any
 from relay.model import Attempt, Cause, JournalEntry, Repeats, Trace, Verdict
 from relay.outbox.bookkeeping import ATTEMPTS_KEPT, SLICE, fate, fingerprint, identity_fingerprint, is_leased
 from relay.outbox.bulk import delete, insert, listed
-from relay.outbox.schema import secret
-from relay.outbox.tables import next_number
+from relay.outbox.database import Database
 
 # About what an entry takes, and a set of properties beside its text; measured.
 ENTRY_BYTES = 240
@@ -28,10 +26,10 @@ ATTEMPT_WIDTH = 24
 # Writing.
 
 
-def write_journal(database: sqlite3.Connection, journal: Sequence[JournalEntry], *, since: int) -> None:
+def write_journal(database: Database, journal: Sequence[JournalEntry], *, since: int) -> None:
     """Note *journal*; its events and dead letters were just stored and have numbers from *since* on."""
     numbers: dict[str, int] = dict(database.execute("SELECT key, id FROM events WHERE id >= ?", (since,)))
-    free = count(next_number(database))
+    free = count(max(numbers.values(), default=since - 1) + 1)
     noted: dict[int, JournalEntry] = {}
     for entry in journal:
         number = numbers.pop(entry.key, None) if entry.key else next(free)
@@ -39,7 +37,7 @@ def write_journal(database: sqlite3.Connection, journal: Sequence[JournalEntry],
             noted[number] = entry
     noted = dict(sorted(noted.items()))
     states = _store_states(database, noted.values())
-    key = secret(database)
+    key = database.secret
     insert(
         database,
         "journal (id, who, environment, at, method, send, reason, state, key)",
@@ -54,9 +52,9 @@ def write_journal(database: sqlite3.Connection, journal: Sequence[JournalEntry],
     _weigh(database, len(noted), len(noted) * ENTRY_BYTES)
 
 
-def _store_states(database: sqlite3.Connection, noted: Iterable[JournalEntry]) -> dict[bytes, int]:
+def _store_states(database: Database, noted: Iterable[JournalEntry]) -> dict[bytes, int]:
     """Store each set of properties that is new, and count its entries; return the number of each."""
-    key = secret(database)
+    key = database.secret
     states: dict[bytes, int] = {}
     for properties, entries in Counter(entry.properties for entry in noted).items():
         mark = fingerprint(key, properties)
@@ -74,7 +72,7 @@ def _store_states(database: sqlite3.Connection, noted: Iterable[JournalEntry]) -
 
 
 def note_attempts(
-    database: sqlite3.Connection,
+    database: Database,
     numbers: Iterable[int],
     attempts: Mapping[int, Sequence[Attempt]],
     *,
@@ -103,7 +101,7 @@ def _read(answers: str) -> tuple[Attempt, ...]:
     return tuple(Attempt(int(parts[0]), parts[1].rstrip()) for parts in written if parts)
 
 
-def note_repeats(database: sqlite3.Connection, repeats: Mapping[int, Repeats]) -> None:
+def note_repeats(database: Database, repeats: Mapping[int, Repeats]) -> None:
     """Count answers that were like the entries with these numbers, those that are in the journal."""
     database.executemany(
         "UPDATE journal SET unchanged = unchanged + ?, unchanged_at = ? WHERE id = ?",
@@ -111,7 +109,7 @@ def note_repeats(database: sqlite3.Connection, repeats: Mapping[int, Repeats]) -
     )
 
 
-def note_gone(database: sqlite3.Connection, numbers: Iterable[int], reason: str) -> None:
+def note_gone(database: Database, numbers: Iterable[int], reason: str) -> None:
     """Note why the events with these *numbers* are neither stored nor delivered."""
     database.execute(
         "UPDATE journal SET gone = ? WHERE id IN (SELECT value FROM json_each(?))", (reason, listed(numbers))
@@ -121,15 +119,13 @@ def note_gone(database: sqlite3.Connection, numbers: Iterable[int], reason: str)
 # Cutting.
 
 
-def trim_journal(database: sqlite3.Connection, *, entries: int, size: int, added: int) -> None:
+def trim_journal(database: Database, *, entries: int, size: int, added: int) -> None:
     """Remove the oldest until there are at most *entries*, and they take at most *size* bytes.
 
     A call removes a slice more than were *added*, where the bounds have become narrower.
     """
-    ((have,), (take,)) = (
-        database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        for name in ("journal_entries", "journal_bytes")
-    )
+    facts = dict(database.execute("SELECT name, value FROM meta WHERE name IN ('journal_entries', 'journal_bytes')"))
+    have, take = facts["journal_entries"], facts["journal_bytes"]
     # By their size on average, which over a few calls comes to the same.
     excess = max(have - entries, math.ceil(have * (take - size) / take) if take > size else 0)
     if excess <= 0:
@@ -138,15 +134,15 @@ def trim_journal(database: sqlite3.Connection, *, entries: int, size: int, added
     _remove(database, rows.fetchall())
 
 
-def forget_entries(database: sqlite3.Connection, identity: str) -> int:
+def forget_entries(database: Database, identity: str) -> int:
     """Remove a slice of what is noted of *identity*; return how many, 0 at the end."""
-    who = identity_fingerprint(secret(database), identity)
+    who = identity_fingerprint(database.secret, identity)
     rows = database.execute("SELECT id, state FROM journal WHERE who = ? LIMIT ?", (who, SLICE)).fetchall()
     _remove(database, rows)
     return len(rows)
 
 
-def _remove(database: sqlite3.Connection, entries: Sequence[tuple[int, int]]) -> None:
+def _remove(database: Database, entries: Sequence[tuple[int, int]]) -> None:
     """Remove *entries*, each given as (number, state), and the properties that no other has."""
     delete(database, "journal", (number for number, _ in entries))
     states = Counter(state for _, state in entries)
@@ -166,16 +162,18 @@ def _remove(database: sqlite3.Connection, entries: Sequence[tuple[int, int]]) ->
     _weigh(database, -len(entries), -freed)
 
 
-def _weigh(database: sqlite3.Connection, entries: int, size: int) -> None:
-    for name, change in (("journal_entries", entries), ("journal_bytes", size)):
-        if change:
-            database.execute("UPDATE meta SET value = value + ? WHERE name = ?", (change, name))
+def _weigh(database: Database, entries: int, size: int) -> None:
+    database.execute(
+        "UPDATE meta SET value = value + iif(name = 'journal_entries', ?, ?)"
+        " WHERE name IN ('journal_entries', 'journal_bytes')",
+        (entries, size),
+    )
 
 
 # Reading.
 
 
-def trace(database: sqlite3.Connection, *, identity: str, limit: int, now: float) -> list[Trace]:
+def trace(database: Database, *, identity: str, limit: int, now: float) -> list[Trace]:
     """What is noted of *identity*, newest first."""
     rows = database.execute(
         "SELECT j.environment, j.at, j.method, j.send, j.reason, p.text, j.key, j.attempts, j.answers,"
@@ -183,7 +181,7 @@ def trace(database: sqlite3.Connection, *, identity: str, limit: int, now: float
         " FROM journal AS j CROSS JOIN properties AS p ON p.id = j.state"
         " LEFT JOIN waiting AS w ON w.id = j.id LEFT JOIN dead_letters AS d ON d.id = j.id"
         " WHERE j.who = ? ORDER BY j.id DESC LIMIT ?",
-        (identity_fingerprint(secret(database), identity), limit),
+        (identity_fingerprint(database.secret, identity), limit),
     )
     return [_trace(row, now) for row in rows]
 

@@ -1,45 +1,44 @@
 """The pressure valve of a SQLite outbox: in a lane that is behind, only an identity's newest event waits."""
 
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 
 from relay.model import Event, Lane, Who
 from relay.outbox.bookkeeping import identity_fingerprint
+from relay.outbox.database import Database
 from relay.outbox.journal import note_gone
-from relay.outbox.schema import secret
 from relay.outbox.sent import withdraw
 from relay.outbox.tables import Waiting, delete_events, known_lane, post, stop_waiting
 
 
-def lanes_behind(database: sqlite3.Connection, events: Iterable[Event], latest: Mapping[str, int]) -> set[Lane]:
+def lanes_behind(database: Database, events: Iterable[Event], latest: Mapping[str, int]) -> set[Lane]:
     """The lanes of *events* where more waits than *latest* tolerates, by environment."""
     places = {(event.lane, latest[event.environment]) for event in events if event.environment in latest}
     return {lane for lane, tolerated in places if _waiting(database, lane) > tolerated}
 
 
-def _waiting(database: sqlite3.Connection, lane: Lane) -> int:
+def _waiting(database: Database, lane: Lane) -> int:
     (events,) = database.execute(
         "SELECT coalesce(sum(events), 0) FROM levels WHERE lane = ?", (known_lane(database, lane),)
     ).fetchone()
     return int(events)
 
 
-def mark(database: sqlite3.Connection, events: Mapping[int, Event]) -> None:
+def mark(database: Database, events: Mapping[int, Event]) -> None:
     """Let *events*, by their numbers, be found by those that will replace them."""
-    key = secret(database)
+    key = database.secret
     database.executemany(
         "UPDATE waiting SET who = ? WHERE id = ?",
         ((identity_fingerprint(key, event.identity), number) for number, event in events.items()),
     )
 
 
-def supersede(database: sqlite3.Connection, events: Mapping[int, Event], behind: Collection[Lane]) -> list[Who]:
+def supersede(database: Database, events: Mapping[int, Event], behind: Collection[Lane]) -> list[Who]:
     """Of each identity of *events* that waits in a lane that is *behind*, keep the newest event that nobody claimed.
 
     It takes the place in the queue of the oldest: an identity that is seen all the time would never have its turn
     otherwise. Returns whose memory lost the event that it knew.
     """
-    key = secret(database)
+    key = database.secret
     places = {(event.lane, event.environment, event.identity) for event in events.values() if event.lane in behind}
     superseded: dict[int, Waiting] = {}
     for lane, environment, identity in places:
@@ -54,7 +53,9 @@ def supersede(database: sqlite3.Connection, events: Mapping[int, Event], behind:
     return _replace(database, superseded)
 
 
-def _replace(database: sqlite3.Connection, superseded: Mapping[int, Waiting]) -> list[Who]:
+def _replace(database: Database, superseded: Mapping[int, Waiting]) -> list[Who]:
+    if not superseded:
+        return []
     lost = withdraw(database, superseded)
     count = stop_waiting(database, superseded)
     delete_events(database, superseded)

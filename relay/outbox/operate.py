@@ -1,6 +1,5 @@
 """What an operator asks of a SQLite outbox, as the bodies of short transactions: each does one slice."""
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +8,7 @@ from relay.core.translate import OBSTACLES
 from relay.model import Cause, DeadLetter, Event, Lane, StoredLetter, Which
 from relay.outbox import AHEAD_SECONDS
 from relay.outbox.bookkeeping import SLICE
+from relay.outbox.database import Database
 from relay.outbox.tables import (
     Letter,
     Waiting,
@@ -41,13 +41,13 @@ _READ = {
 }
 
 
-def dead_letters(database: sqlite3.Connection, which: Which, *, after: int, limit: int) -> list[StoredLetter]:
+def dead_letters(database: Database, which: Which, *, after: int, limit: int) -> list[StoredLetter]:
     """Those chosen, by their numbers."""
     rows = database.execute(_CHOSEN.format(**_READ), {**asdict(which), "after": after, "limit": limit})
     return [_stored_letter(row) for row in rows]
 
 
-def count_dead_letters(database: sqlite3.Connection, which: Which) -> int:
+def count_dead_letters(database: Database, which: Which) -> int:
     """How many are chosen."""
     (count,) = database.execute(_CHOSEN.format(**_COUNT), {**asdict(which), "after": 0}).fetchone()
     return int(count)
@@ -59,7 +59,7 @@ def _stored_letter(row: tuple[Any, ...]) -> StoredLetter:
     return StoredLetter(number, DeadLetter(event, Cause(reason, detail)), made_at, attempts)
 
 
-def replay(database: sqlite3.Connection, numbers: Sequence[int], now: float) -> int:
+def replay(database: Database, numbers: Sequence[int], now: float) -> int:
     """Let dead letters wait again, but for those that can never be sent."""
     letters = [letter for letter in _letters(database, numbers) if letter.reason not in OBSTACLES]
     replayed = [letter.number for letter in letters]
@@ -73,14 +73,14 @@ def replay(database: sqlite3.Connection, numbers: Sequence[int], now: float) -> 
     return len(replayed)
 
 
-def drop(database: sqlite3.Connection, numbers: Iterable[int], reason: str) -> int:
+def drop(database: Database, numbers: Iterable[int], reason: str) -> int:
     """Drop dead letters and count them under *reason*."""
     letters = _letters(database, numbers)
     drop_dead_letters(database, letters, reason)
     return len(letters)
 
 
-def _letters(database: sqlite3.Connection, numbers: Iterable[int]) -> list[Letter]:
+def _letters(database: Database, numbers: Iterable[int]) -> list[Letter]:
     rows = (
         database.execute("SELECT id, environment, reason, size FROM dead_letters WHERE id = ?", (number,)).fetchone()
         for number in numbers
@@ -88,7 +88,7 @@ def _letters(database: sqlite3.Connection, numbers: Iterable[int]) -> list[Lette
     return [Letter(*row) for row in rows if row is not None]
 
 
-def _waiting(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, Waiting]:
+def _waiting(database: Database, numbers: Iterable[int]) -> dict[int, Waiting]:
     rows = (
         database.execute("SELECT id, environment, lane, size, attempts FROM waiting WHERE id = ?", (number,)).fetchone()
         for number in numbers
@@ -99,7 +99,7 @@ def _waiting(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, 
 # Lanes.
 
 
-def move(database: sqlite3.Connection, lane: Lane, to: Lane, now: float) -> int:
+def move(database: Database, lane: Lane, to: Lane, now: float) -> int:
     """Move what is not leased to another lane; 0 at the end."""
     moved = _unclaimed(database, lane, now)
     target = number_lane(database, to)
@@ -113,14 +113,14 @@ def move(database: sqlite3.Connection, lane: Lane, to: Lane, now: float) -> int:
     return len(moved)
 
 
-def drop_lane(database: sqlite3.Connection, lane: Lane, now: float) -> int:
+def drop_lane(database: Database, lane: Lane, now: float) -> int:
     """Drop what is not leased; 0 at the end."""
     dropped = _unclaimed(database, lane, now)
     drop_waiting(database, dropped, "orphaned")
     return len(dropped)
 
 
-def _unclaimed(database: sqlite3.Connection, lane: Lane, now: float) -> dict[int, Waiting]:
+def _unclaimed(database: Database, lane: Lane, now: float) -> dict[int, Waiting]:
     """A slice of what waits in a lane without a lease."""
     rows = database.execute(
         "SELECT id, environment, lane, size, attempts FROM waiting INDEXED BY waiting_by_due"
@@ -133,7 +133,7 @@ def _unclaimed(database: sqlite3.Connection, lane: Lane, now: float) -> dict[int
 # Identities. They have no index: it would cost every event, and is needed once in a blue moon.
 
 
-def find(database: sqlite3.Connection, identity: bytes, after: int) -> tuple[list[int], int | None]:
+def find(database: Database, identity: bytes, after: int) -> tuple[list[int], int | None]:
     """Look through one stride: the numbers of the identity's events, and where to go on, None at the end."""
     (last,) = database.execute(
         "SELECT max(id) FROM (SELECT id FROM events WHERE id > ? ORDER BY id LIMIT ?)", (after, STRIDE)
@@ -144,7 +144,7 @@ def find(database: sqlite3.Connection, identity: bytes, after: int) -> tuple[lis
     return [number for (number,) in rows], last
 
 
-def forget(database: sqlite3.Connection, identity: bytes, numbers: Sequence[int]) -> tuple[int, int]:
+def forget(database: Database, identity: bytes, numbers: Sequence[int]) -> tuple[int, int]:
     """Drop those of *numbers* that are still the identity's; return how many were waiting, and how many dead."""
     theirs = [
         number

@@ -238,12 +238,6 @@ def require_current(database: sqlite3.Connection) -> None:
         raise OutboxOutdated("is not of this version yet; `relay run` makes it so when it starts")
 
 
-def secret(database: sqlite3.Connection) -> bytes:
-    """The key of this file's fingerprints."""
-    (key,) = database.execute("SELECT value FROM meta WHERE name = 'journal_key'").fetchone()
-    return bytes(key)
-
-
 def _name_installation(database: sqlite3.Connection) -> None:
     """What idempotency keys and the journal are made unique and unreadable with; made once."""
     facts = [("installation", secrets.token_hex(16)), ("journal_key", secrets.token_bytes(32))]

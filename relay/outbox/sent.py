@@ -4,21 +4,28 @@ Identities are kept as fingerprints only. What is taken from it is counted ("mem
 of it in some process can be told from what is true now.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from relay.core.coalesce import newest
 from relay.model import Event, Repeats, Sent, Who
 from relay.outbox.bookkeeping import SLICE, hour, identity_fingerprint
-from relay.outbox.schema import secret
+from relay.outbox.bulk import chunks, insert
+from relay.outbox.database import Database
 
 # About what a remembered identity takes, with its place in the index; measured.
 ENTRY_BYTES = 65
 
 # Which memory a copy is of: the file, and how often something was taken from it.
 Edition = tuple[str, int]
+
+
+# CROSS JOIN: each is looked up by its place (sqlite.org/optoverview.html#crossjoin).
+_OF_WANTED = "SELECT sent.* FROM wanted CROSS JOIN sent ON sent.memory = wanted.memory AND sent.who = wanted.who"
+# The memory's number, and the fingerprint of an identity.
+_Place = tuple[int, int]
 
 
 class _Row(NamedTuple):
@@ -32,89 +39,101 @@ class _Row(NamedTuple):
 # Reading.
 
 
-def recall(database: sqlite3.Connection, *, whos: Iterable[Who]) -> tuple[Edition, dict[Who, Sent | None]]:
+def recall(database: Database, *, whos: Iterable[Who]) -> tuple[Edition, dict[Who, Sent | None]]:
     """What is remembered of each of *whos*."""
-    key, memories = secret(database), _memories(database)
-    rows = ((who, _row(database, memories.get(who[0]), identity_fingerprint(key, who[1]))) for who in whos)
-    return edition(database), {who: row.sent if row else None for who, row in rows}
+    key, memories = database.secret, _memories(database)
+    places = {who: (memories.get(who[0], 0), identity_fingerprint(key, who[1])) for who in whos}
+    rows = _rows(database, places.values())
+    return edition(database), {who: rows[place].sent if place in rows else None for who, place in places.items()}
 
 
-def edition(database: sqlite3.Connection) -> Edition:
+def edition(database: Database) -> Edition:
     """Which memory this is now."""
     rows = database.execute("SELECT name, value FROM meta WHERE name IN ('installation', 'memory_removals')")
     facts = dict(rows.fetchall())
     return str(facts["installation"]), int(facts["memory_removals"])
 
 
-def remembered(database: sqlite3.Connection) -> dict[str, int]:
+def remembered(database: Database) -> dict[str, int]:
     """How many identities are, by environment."""
     rows = database.execute("SELECT environment, entries FROM memories WHERE environment IS NOT NULL AND entries > 0")
     return dict(rows.fetchall())
 
 
-def _memories(database: sqlite3.Connection) -> dict[str, int]:
+def _memories(database: Database) -> dict[str, int]:
     """The number of each environment's memory."""
     return dict(database.execute("SELECT environment, id FROM memories WHERE environment IS NOT NULL").fetchall())
 
 
-def _row(database: sqlite3.Connection, memory: int | None, who: int) -> _Row | None:
-    row = database.execute(
-        "SELECT fingerprint, at, event, used FROM sent WHERE memory = ? AND who = ?", (memory, who)
-    ).fetchone()
-    return None if row is None else _Row(Sent(row[0], row[1]), row[2], row[3])
+def _rows(database: Database, places: Iterable[_Place]) -> dict[_Place, _Row]:
+    """What is remembered at *places*."""
+    found: dict[_Place, _Row] = {}
+    for some in chunks([*places]):
+        wanted = ", ".join(["(?, ?)"] * len(some))
+        text = f"WITH wanted (memory, who) AS (VALUES {wanted}) {_OF_WANTED}"
+        for memory, who, fingerprint, at, number, used in database.execute(text, [*chain.from_iterable(some)]):
+            found[memory, who] = _Row(Sent(fingerprint, at), number, used)
+    return found
 
 
 # Writing.
 
 
-def remember(
-    database: sqlite3.Connection, events: Mapping[int, Event], fingerprints: Mapping[str, int]
-) -> dict[Who, Sent]:
+def remember(database: Database, events: Mapping[int, Event], fingerprints: Mapping[str, int]) -> dict[Who, Sent]:
     """Remember *events* by number, which all have a fingerprint by key; return what is known of their identities."""
+    key = database.secret
+    memories = {name: _begin(database, name) for name in {event.environment for event in events.values()}}
+    places = {
+        number: (memories[event.environment], identity_fingerprint(key, event.identity))
+        for number, event in events.items()
+    }
+    rows = _rows(database, places.values())
     known: dict[Who, Sent] = {}
-    added: Counter[int] = Counter()
-    key, memories = secret(database), {}
-    for environment in {event.environment for event in events.values()}:
-        memories[environment] = _begin(database, environment)
+    changed: dict[_Place, _Row] = {}
     for number, event in events.items():
-        memory, who = memories[event.environment], identity_fingerprint(key, event.identity)
-        row = _row(database, memory, who)
-        sent = Sent(fingerprints[event.key], event.captured_at)
-        known[event.environment, event.identity] = found = newest(sent, row.sent if row else None)
+        place, sent = places[number], Sent(fingerprints[event.key], event.captured_at)
+        last = changed.get(place) or rows.get(place)
+        known[event.environment, event.identity] = found = newest(sent, last.sent if last else None)
         if found is sent:
-            database.execute(
-                "INSERT OR REPLACE INTO sent VALUES (?, ?, ?, ?, ?, ?)",
-                (memory, who, sent.fingerprint, sent.at, number, hour(sent.at)),
-            )
-            added[memory] += row is None
-    _count(database, added)
+            changed[place] = _Row(sent, number, hour(sent.at))
+    _write(database, changed)
+    _count(database, Counter(memory for memory, _ in changed.keys() - rows.keys()))
     return known
 
 
-def _begin(database: sqlite3.Connection, environment: str) -> int:
+def _write(database: Database, rows: Mapping[_Place, _Row]) -> None:
+    insert(
+        database,
+        "sent (memory, who, fingerprint, at, event, used)",
+        ((*place, row.sent.fingerprint, row.sent.at, row.number, row.used) for place, row in rows.items()),
+        "ON CONFLICT (memory, who) DO UPDATE"
+        " SET fingerprint = excluded.fingerprint, at = excluded.at, event = excluded.event, used = excluded.used",
+    )
+
+
+def _begin(database: Database, environment: str) -> int:
     """The number of an environment's memory, a new one where it has none."""
-    database.execute("INSERT OR IGNORE INTO memories (environment, entries) VALUES (?, 0)", (environment,))
-    (number,) = database.execute("SELECT id FROM memories WHERE environment = ?", (environment,)).fetchone()
-    return int(number)
+    row = database.execute("SELECT id FROM memories WHERE environment = ?", (environment,)).fetchone()
+    if row is None:
+        row = (database.execute("INSERT INTO memories (environment, entries) VALUES (?, 0)", (environment,)).lastrowid,)
+    return int(row[0])
 
 
-def touch(database: sqlite3.Connection, repeats: Mapping[Who, Repeats]) -> dict[int, Repeats]:
+def touch(database: Database, repeats: Mapping[Who, Repeats]) -> dict[int, Repeats]:
     """Note who was used just now; return the repeats by the numbers of the events they repeat."""
-    key, memories = secret(database), _memories(database)
-    by_number: dict[int, Repeats] = {}
-    for (environment, identity), repeat in repeats.items():
-        memory, who, used = memories.get(environment), identity_fingerprint(key, identity), hour(repeat.at)
-        if row := _row(database, memory, who):
-            by_number[row.number] = repeat
-            if row.used != used:
-                database.execute("UPDATE sent SET used = ? WHERE memory = ? AND who = ?", (used, memory, who))
-    return by_number
+    key, memories = database.secret, _memories(database)
+    places = {who: (memories[who[0]], identity_fingerprint(key, who[1])) for who in repeats if who[0] in memories}
+    rows = _rows(database, places.values())
+    known = {who: place for who, place in places.items() if place in rows}
+    used = {place: rows[place]._replace(used=hour(repeats[who].at)) for who, place in known.items()}
+    _write(database, {place: row for place, row in used.items() if row != rows[place]})
+    return {rows[place].number: repeats[who] for who, place in known.items()}
 
 
 # Forgetting.
 
 
-def trim(database: sqlite3.Connection, limits: Mapping[str, int], *, total: int, added: int) -> None:
+def trim(database: Database, limits: Mapping[str, int], *, total: int, added: int) -> None:
     """Forget who was used least lately, until each environment has at most its limit, and all together *total*.
 
     A call forgets a slice more than were *added*, where the bounds have become narrower.
@@ -122,7 +141,8 @@ def trim(database: sqlite3.Connection, limits: Mapping[str, int], *, total: int,
     for environment, limit in limits.items():
         row = database.execute("SELECT id, entries - ? FROM memories WHERE environment = ?", (limit, environment))
         for memory, excess in row.fetchall():
-            _evict(database, memory, min(excess, added + SLICE))
+            if excess > 0:
+                _evict(database, memory, min(excess, added + SLICE))
     (excess,) = database.execute("SELECT coalesce(sum(entries), 0) - ? FROM memories", (total,)).fetchone()
     if excess > 0:
         # What nobody asks for any more, else the largest one makes room.
@@ -130,17 +150,17 @@ def trim(database: sqlite3.Connection, limits: Mapping[str, int], *, total: int,
         _evict(database, memory, min(excess, added + SLICE))
 
 
-def _evict(database: sqlite3.Connection, memory: int, most: int) -> int:
+def _evict(database: Database, memory: int, most: int) -> int:
     """Forget those of a memory that were used least lately; return how many."""
     rows = database.execute(
-        "SELECT who FROM sent INDEXED BY sent_by_use WHERE memory = ? ORDER BY used LIMIT ?", (memory, max(0, most))
+        "SELECT who FROM sent INDEXED BY sent_by_use WHERE memory = ? ORDER BY used LIMIT ?", (memory, most)
     ).fetchall()
     database.executemany("DELETE FROM sent WHERE memory = ? AND who = ?", ((memory, who) for (who,) in rows))
     _count(database, {memory: -len(rows)})
     return len(rows)
 
 
-def end(database: sqlite3.Connection, environments: Collection[str]) -> None:
+def end(database: Database, environments: Collection[str]) -> None:
     """Begin the memories of *environments* anew, however large they are; `clear` removes the old ones."""
     cursor = database.executemany(
         "UPDATE memories SET environment = NULL WHERE environment = ?", ((name,) for name in environments)
@@ -149,7 +169,7 @@ def end(database: sqlite3.Connection, environments: Collection[str]) -> None:
         _tell_removal(database)
 
 
-def clear(database: sqlite3.Connection) -> bool:
+def clear(database: Database) -> bool:
     """Remove a slice of what belongs to memories that ended; False where there are none."""
     row = database.execute("SELECT id FROM memories WHERE environment IS NULL").fetchone()
     if row is not None and _evict(database, row[0], SLICE) < SLICE:
@@ -157,7 +177,7 @@ def clear(database: sqlite3.Connection) -> bool:
     return row is not None
 
 
-def unsay(database: sqlite3.Connection, numbers: Collection[int]) -> None:
+def unsay(database: Database, numbers: Collection[int]) -> None:
     """Forget that stored events by *numbers* were sent, where nothing newer was: they will not reach Heap.
 
     A copy may know of them even where they had to make room here.
@@ -167,11 +187,11 @@ def unsay(database: sqlite3.Connection, numbers: Collection[int]) -> None:
         _tell_removal(database)
 
 
-def withdraw(database: sqlite3.Connection, numbers: Iterable[int]) -> list[Who]:
+def withdraw(database: Database, numbers: Iterable[int]) -> list[Who]:
     """The same without telling other processes; return who is not remembered any more."""
     if not (memories := _memories(database)):
         return []
-    key, whose = secret(database), []
+    key, whose = database.secret, []
     gone: Counter[int] = Counter()
     for number in numbers:
         (environment, identity) = database.execute(
@@ -186,9 +206,9 @@ def withdraw(database: sqlite3.Connection, numbers: Iterable[int]) -> list[Who]:
     return whose
 
 
-def forget_sent(database: sqlite3.Connection, *, identity: str) -> int:
+def forget_sent(database: Database, *, identity: str) -> int:
     """Forget *identity*; return how many environments remembered it."""
-    who = identity_fingerprint(secret(database), identity)
+    who = identity_fingerprint(database.secret, identity)
     gone: Counter[int] = Counter()
     remembered = 0
     for memory, ended in database.execute("SELECT id, environment IS NULL FROM memories").fetchall():
@@ -201,12 +221,12 @@ def forget_sent(database: sqlite3.Connection, *, identity: str) -> int:
     return remembered
 
 
-def _count(database: sqlite3.Connection, changes: Mapping[int, int]) -> None:
+def _count(database: Database, changes: Mapping[int, int]) -> None:
     database.executemany(
         "UPDATE memories SET entries = entries + ? WHERE id = ?",
         ((change, memory) for memory, change in changes.items() if change),
     )
 
 
-def _tell_removal(database: sqlite3.Connection) -> None:
+def _tell_removal(database: Database) -> None:
     database.execute("UPDATE meta SET value = value + 1 WHERE name = 'memory_removals'")

@@ -13,13 +13,14 @@ from typing import TypeVar
 import structlog
 
 from relay.errors import OutboxError
+from relay.outbox.database import Database
 from relay.outbox.faults import breaks_connection, explain, tells_damage
 from relay.outbox.files import identify, require_sound
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
+Work = Callable[[Database], T]
 
 # A storage that failed is tried again by the first call that comes this much later.
 AGAIN_SECONDS = 1.0
@@ -30,11 +31,11 @@ DOUBTED_AGAIN_SECONDS = 5.0
 class Transaction(Enum):
     """What it is begun with, and what its commit flushes to the disk (sqlite.org/pragma.html#pragma_synchronous)."""
 
-    READ = ("BEGIN", "PRAGMA synchronous = FULL")
+    READ = ("BEGIN", "FULL")
     # FULL buys the promise of `put`: the commit returns after an fsync, so it survives a power cut.
-    DURABLE = ("BEGIN IMMEDIATE", "PRAGMA synchronous = FULL")
+    DURABLE = ("BEGIN IMMEDIATE", "FULL")
     # No fsync: a power cut may undo it, and never harms the file. Good enough for leases, which end by themselves.
-    LIGHT = ("BEGIN IMMEDIATE", "PRAGMA synchronous = NORMAL")
+    LIGHT = ("BEGIN IMMEDIATE", "NORMAL")
 
 
 class Session:
@@ -48,7 +49,7 @@ class Session:
     """
 
     def __init__(
-        self, name: str, path: Path, connect: Callable[[], sqlite3.Connection], *, leader: "Session | None" = None
+        self, name: str, path: Path, connect: Callable[[], Database], *, leader: "Session | None" = None
     ) -> None:
         self._name = name
         self._path = path
@@ -58,7 +59,7 @@ class Session:
         if leader is not None:
             leader._follower = self
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._database: sqlite3.Connection | None = None
+        self._database: Database | None = None
         # Which file the last connection was made to; None once that was left for another.
         self._file: tuple[int, int] | None = None
         self._failure: OutboxError | None = None
@@ -97,7 +98,7 @@ class Session:
         database = self._connection()
         begin, synchronous = transaction.value
         try:
-            database.execute(synchronous)
+            database.synchronise(synchronous)
             database.execute(begin)
             result = work(database)
             database.execute("COMMIT")
@@ -136,7 +137,7 @@ class Session:
         self._drop()
         self._failure, self._failed_at = failure, time.monotonic()
 
-    def _connection(self) -> sqlite3.Connection:
+    def _connection(self) -> Database:
         if self._leader is not None:
             self._leader.require()
         elif self._file is not None and not self._at_home():
@@ -153,7 +154,7 @@ class Session:
         """Whether the file that it is, or was last, connected to has the name still."""
         return self._file is not None and identify(self._path) == self._file
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Database:
         try:
             self._database = self._connect()
             self._file = identify(self._path)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
@@ -33,6 +32,7 @@ from relay.model import (
 from relay.outbox import NOTHING_SENT, Tally, operate, sent, statements, tables
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, slices
+from relay.outbox.database import Database
 from relay.outbox.faults import explain
 from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.journal import forget_entries, trace
@@ -101,7 +101,7 @@ class SqliteOutbox:
     ) -> None:
         """Return once the commit was flushed to the disk."""
 
-        def work(database: sqlite3.Connection) -> tuple[Edition, dict[Who, Sent | None]]:
+        def work(database: Database) -> tuple[Edition, dict[Who, Sent | None]]:
             put = partial(statements.put, database, events, dead_letters, tally, journal, coalescing)
             return put(bounds=self._bounds, disk_bytes=free_bytes(self._path))
 
@@ -255,7 +255,7 @@ class SqliteOutbox:
         """Measure the pages in use, and the disk."""
         return await self._reader.run(self._measure, Transaction.READ)
 
-    def _measure(self, database: sqlite3.Connection) -> Usage:
+    def _measure(self, database: Database) -> Usage:
         used, obstacle = tables.storage_in_use(database), ""
         try:
             statements.require_reserve(database, free_bytes(self._path))
@@ -263,7 +263,7 @@ class SqliteOutbox:
             obstacle = str(explain(self._path, full))
         return Usage(used, self._bounds.max_bytes, obstacle)
 
-    def _own(self) -> sqlite3.Connection:
+    def _own(self) -> Database:
         find_file(self._path)  # no folder or lock is made where no file can be
         make_folder(self._path.parent)
         self._lock.take()

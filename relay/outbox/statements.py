@@ -1,7 +1,6 @@
 """What each call of a SQLite outbox does, as the body of one transaction; every one of them flat in cost."""
 
 import secrets
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from relay.model import (
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.bookkeeping import SLICE, Total, by_day, take
 from relay.outbox.bulk import listed
+from relay.outbox.database import Database
 from relay.outbox.journal import note_attempts, note_repeats, trim_journal, write_journal
 from relay.outbox.latest import lanes_behind, mark, supersede
 from relay.outbox.sent import Edition, edition, end, remember, touch, trim, unsay
@@ -69,7 +69,7 @@ class Bounds:
 
 
 def put(
-    database: sqlite3.Connection,
+    database: Database,
     events: Sequence[Event],
     dead_letters: Sequence[DeadLetter],
     tally: Tally,
@@ -85,8 +85,8 @@ def put(
         require_reserve(database, disk_bytes, [*events, *(letter.event for letter in dead_letters)])
         first = next_number(database)
         behind = lanes_behind(database, events, coalescing.latest)
-        _put_events(database, events)
-        _put_dead_letters(database, dead_letters)
+        _put_events(database, events, first)
+        _put_dead_letters(database, dead_letters, first + len(events))
         if bounds.journal_entries:
             write_journal(database, journal, since=first)
         learned = _coalesce(database, events, coalescing, first=first, behind=behind)
@@ -96,16 +96,15 @@ def put(
         _require_room(database, bounds.max_bytes)
     if coalescing.repeats:
         note_repeats(database, touch(database, coalescing.repeats))
-    captured: Counter[Total] = Counter()
+    counts: Counter[Total] = Counter(tally)
     for (environment, _, _), count in tally.items():
-        captured[environment, "captured", ""] += count
-    post(database, captured)
-    post(database, tally)
+        counts[environment, "captured", ""] += count
+    post(database, counts)
     return edition(database), learned
 
 
 def _coalesce(
-    database: sqlite3.Connection,
+    database: Database,
     events: Sequence[Event],
     coalescing: Coalescing,
     *,
@@ -130,7 +129,7 @@ def _coalesce(
     return learned
 
 
-def _stored(database: sqlite3.Connection, events: Sequence[Event], first: int) -> dict[int, Event]:
+def _stored(database: Database, events: Sequence[Event], first: int) -> dict[int, Event]:
     """Those of *events* whose keys were new, by their numbers from *first* on."""
     rows = database.execute(
         "SELECT key, id FROM waiting CROSS JOIN events USING (id) WHERE waiting.id >= ?", (first,)
@@ -139,13 +138,13 @@ def _stored(database: sqlite3.Connection, events: Sequence[Event], first: int) -
     return {numbers.pop(event.key): event for event in events if event.key in numbers}
 
 
-def _require_room(database: sqlite3.Connection, max_bytes: int) -> None:
+def _require_room(database: Database, max_bytes: int) -> None:
     """Undo by an error what did not fit: only once it is stored is it known what it takes."""
     if (used := storage_in_use(database)) > max_bytes:
         raise OutboxFull(f"is full: {used:,} bytes would be in use, of {max_bytes:,}")
 
 
-def require_reserve(database: sqlite3.Connection, disk_bytes: int, events: Sequence[Event] = ()) -> None:
+def require_reserve(database: Database, disk_bytes: int, events: Sequence[Event] = ()) -> None:
     """Raise OutboxFull where *events* would take what of *disk_bytes* is kept for delivering.
 
     Bodies are written twice: to the log, then to the file, which fills its own free pages before it grows.
@@ -158,8 +157,8 @@ def require_reserve(database: sqlite3.Connection, disk_bytes: int, events: Seque
         )
 
 
-def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:
-    first = insert_events(database, events)
+def _put_events(database: Database, events: Sequence[Event], first: int) -> None:
+    insert_events(database, events, first)
     database.execute(
         "INSERT INTO waiting (id, lane, environment, since, size, due)"
         " SELECT id, lane, environment, captured_at, length(body), captured_at FROM events WHERE id >= ?",
@@ -168,12 +167,14 @@ def _put_events(database: sqlite3.Connection, events: Sequence[Event]) -> None:
     rows = database.execute("SELECT since, environment, lane, size, attempts FROM waiting WHERE id >= ?", (first,))
     new = [(since, Waiting(*row)) for since, *row in rows]
     put = count_waiting(database, (waiting for _, waiting in new), 1)
-    post(database, {(environment, "captured", ""): count for environment, count in put.items()})
-    post(database, by_day((waiting.environment, captured_at) for captured_at, waiting in new))
+    days = by_day((waiting.environment, captured_at) for captured_at, waiting in new)
+    post(database, {(environment, "captured", ""): count for environment, count in put.items()} | days)
 
 
-def _put_dead_letters(database: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
-    first = insert_events(database, [letter.event for letter in letters])
+def _put_dead_letters(database: Database, letters: Sequence[DeadLetter], first: int) -> None:
+    if not letters:
+        return
+    insert_events(database, [letter.event for letter in letters], first)
     made: Counter[str] = Counter()
     for number, letter in enumerate(letters, first):
         made += bury(database, {number: letter.cause}, letter.event.captured_at, {})
@@ -195,7 +196,7 @@ _CLAIM = {
 
 
 def _due(
-    database: sqlite3.Connection, wanted: Mapping[str, str], lane: Lane, limit: int, now: float
+    database: Database, wanted: Mapping[str, str], lane: Lane, limit: int, now: float
 ) -> Iterator[tuple[Any, ...]]:
     """Rows of due events, longest due first, read one by one."""
     if (number := known_lane(database, lane)) is None:
@@ -208,7 +209,7 @@ def _size(row: tuple[Any, ...]) -> int:
     return int(row[0])
 
 
-def peek(database: sqlite3.Connection, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
+def peek(database: Database, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
     """What `claim` with the same arguments would find."""
     rows = take(_due(database, _READY, lane, limit, now), _size, limit=limit, max_bytes=max_bytes)
     (next_due,) = database.execute(
@@ -218,7 +219,7 @@ def peek(database: sqlite3.Connection, lane: Lane, *, limit: int, max_bytes: int
     return Ready(len(rows), sum(map(_size, rows)), min((since for _, since in rows), default=None), next_due)
 
 
-def claim(database: sqlite3.Connection, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
+def claim(database: Database, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
     """Lease due events under a new token."""
     rows = take(_due(database, _CLAIM, lane, limit, now), _size, limit=limit, max_bytes=max_bytes)
     token = secrets.token_hex(8)
@@ -234,7 +235,7 @@ def _claim(lane: Lane, row: tuple[Any, ...]) -> Claim:
     return Claim(number, Event(key, environment, lane, identity, captured_at, body), attempts)
 
 
-def renew(database: sqlite3.Connection, token: str, until: float) -> int:
+def renew(database: Database, token: str, until: float) -> int:
     """How many claims the token still holds; their lease ends at *until*."""
     return database.execute("UPDATE waiting SET due = ? WHERE token = ?", (until, token)).rowcount
 
@@ -243,7 +244,7 @@ def renew(database: sqlite3.Connection, token: str, until: float) -> int:
 
 
 def settle(
-    database: sqlite3.Connection, token: str, settlement: Settlement, *, now: float, dead_letter_bytes: int
+    database: Database, token: str, settlement: Settlement, *, now: float, dead_letter_bytes: int
 ) -> frozenset[int]:
     """Carry it out for what the token still holds; return the ids of that."""
     rows = database.execute("SELECT id, environment, lane, size, attempts FROM waiting WHERE token = ?", (token,))
@@ -260,14 +261,14 @@ def settle(
     return frozenset(acked.keys() | died.keys() | retried)
 
 
-def _acknowledge(database: sqlite3.Connection, acked: Mapping[int, Waiting]) -> None:
+def _acknowledge(database: Database, acked: Mapping[int, Waiting]) -> None:
     delivered = stop_waiting(database, acked)
     delete_events(database, acked)
     post(database, {(environment, "delivered", ""): count for environment, count in delivered.items()})
 
 
 def _dead_letter(
-    database: sqlite3.Connection,
+    database: Database,
     died: Mapping[int, Waiting],
     causes: Mapping[int, Cause],
     now: float,
@@ -279,7 +280,7 @@ def _dead_letter(
     bury(database, {number: causes[number] for number in died}, now, made)
 
 
-def _let_go(database: sqlite3.Connection, due: Mapping[int, float], attempts: Mapping[int, Sequence[Attempt]]) -> None:
+def _let_go(database: Database, due: Mapping[int, float], attempts: Mapping[int, Sequence[Attempt]]) -> None:
     database.executemany(
         "UPDATE waiting SET due = ?, token = NULL, attempts = attempts + ? WHERE id = ?",
         ((moment, len(attempts.get(number, ())), number) for number, moment in due.items()),
@@ -289,7 +290,7 @@ def _let_go(database: sqlite3.Connection, due: Mapping[int, float], attempts: Ma
 # Sweeping.
 
 
-def expire(database: sqlite3.Connection, *, before: float, now: float, dead_letter_bytes: int) -> Counter[str]:
+def expire(database: Database, *, before: float, now: float, dead_letter_bytes: int) -> Counter[str]:
     """Dead-letter a slice of what waits since before *before* and is not leased; return how many by environment."""
     levels = database.execute("SELECT lane, environment FROM levels WHERE events > 0").fetchall()
     expired: dict[int, Waiting] = {}
@@ -306,7 +307,7 @@ def expire(database: sqlite3.Connection, *, before: float, now: float, dead_lett
     return Counter(one.environment for one in expired.values())
 
 
-def forget(database: sqlite3.Connection, *, before: float) -> int:
+def forget(database: Database, *, before: float) -> int:
     """Drop a slice of the dead letters made before *before*; return how many, 0 at the end."""
     rows = database.execute(
         "SELECT id, environment, reason, size FROM dead_letters WHERE made_at < ? ORDER BY made_at, id LIMIT ?",

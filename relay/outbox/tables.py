@@ -1,6 +1,5 @@
 """Changes to the tables of a SQLite outbox that several calls share; each keeps the books with what it does."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from relay.core.daily import DAYS_KEPT
 from relay.model import Book, Cause, Event, Lane, Level
 from relay.outbox.bookkeeping import DAY, Total, compile_books
 from relay.outbox.bulk import delete, insert
+from relay.outbox.database import Database
 from relay.outbox.sent import unsay
 
 
@@ -38,29 +38,26 @@ class Letter(NamedTuple):
 ROW_BYTES = 150
 
 
-def installation(database: sqlite3.Connection) -> str:
+def installation(database: Database) -> str:
     """Which file this is, whatever its name."""
     return str(database.execute("SELECT value FROM meta WHERE name = 'installation'").fetchone()[0])
 
 
-def storage_in_use(database: sqlite3.Connection) -> int:
+def storage_in_use(database: Database) -> int:
     """Bytes of the file that hold something."""
-    return _pragma(database, "page_count") * _pragma(database, "page_size") - reusable(database)
+    (pages, free) = database.execute("SELECT * FROM pragma_page_count, pragma_freelist_count").fetchone()
+    return int(pages - free) * database.page_size
 
 
-def reusable(database: sqlite3.Connection) -> int:
+def reusable(database: Database) -> int:
     """Bytes of the file that were freed, and are filled again before it grows."""
-    return _pragma(database, "freelist_count") * _pragma(database, "page_size")
-
-
-def _pragma(database: sqlite3.Connection, name: str) -> int:
-    return int(database.execute(f"PRAGMA {name}").fetchone()[0])
+    return int(database.execute("PRAGMA freelist_count").fetchone()[0]) * database.page_size
 
 
 # The books.
 
 
-def post(database: sqlite3.Connection, changes: Mapping[Total, int]) -> None:
+def post(database: Database, changes: Mapping[Total, int]) -> None:
     """Add *changes* to the totals."""
     insert(
         database,
@@ -70,13 +67,13 @@ def post(database: sqlite3.Connection, changes: Mapping[Total, int]) -> None:
     )
 
 
-def books(database: sqlite3.Connection) -> dict[str, Book]:
+def books(database: Database) -> dict[str, Book]:
     """The totals by environment name."""
     rows = database.execute("SELECT environment, book, reason, count FROM books WHERE book <> ?", (DAY,))
     return compile_books(((environment, book, reason), count) for environment, book, reason, count in rows)
 
 
-def days(database: sqlite3.Connection) -> dict[str, dict[str, int]]:
+def days(database: Database) -> dict[str, dict[str, int]]:
     """Events by environment and UTC day."""
     found: dict[str, dict[str, int]] = {}
     for environment, day, events in database.execute(
@@ -86,7 +83,7 @@ def days(database: sqlite3.Connection) -> dict[str, dict[str, int]]:
     return found
 
 
-def forget_days(database: sqlite3.Connection, before: str) -> None:
+def forget_days(database: Database, before: str) -> None:
     """Forget the days before the one named, but for each environment's last few."""
     database.execute(
         "DELETE FROM books WHERE book = :day AND reason < :before AND :kept <= (SELECT count(*) FROM books AS later"
@@ -98,13 +95,13 @@ def forget_days(database: sqlite3.Connection, before: str) -> None:
 # Lanes.
 
 
-def known_lane(database: sqlite3.Connection, lane: Lane) -> int | None:
+def known_lane(database: Database, lane: Lane) -> int | None:
     """The number of a lane, None for one that never had an event."""
     row = database.execute("SELECT id FROM lanes WHERE url = ? AND app_id = ?", (lane.url, lane.app_id)).fetchone()
     return None if row is None else int(row[0])
 
 
-def levels(database: sqlite3.Connection) -> list[Level]:
+def levels(database: Database) -> list[Level]:
     """What waits, by lane and environment."""
     rows = database.execute(
         "SELECT url, app_id, environment, events, size,"
@@ -114,7 +111,7 @@ def levels(database: sqlite3.Connection) -> list[Level]:
     return [Level(Lane(url, app_id), *level) for url, app_id, *level in rows]
 
 
-def count_waiting(database: sqlite3.Connection, waiting: Iterable[Waiting], sign: int) -> Counter[str]:
+def count_waiting(database: Database, waiting: Iterable[Waiting], sign: int) -> Counter[str]:
     """Count events that began to wait, or with a *sign* of -1 ended; return how many of each environment."""
     events: Counter[tuple[int, str]] = Counter()
     sizes: Counter[tuple[int, str]] = Counter()
@@ -134,7 +131,7 @@ def count_waiting(database: sqlite3.Connection, waiting: Iterable[Waiting], sign
     return counts
 
 
-def number_lane(database: sqlite3.Connection, lane: Lane) -> int:
+def number_lane(database: Database, lane: Lane) -> int:
     """The number of a lane, a new one for one that never had an event."""
     if (number := known_lane(database, lane)) is not None:
         return number
@@ -145,7 +142,7 @@ def number_lane(database: sqlite3.Connection, lane: Lane) -> int:
 # Events.
 
 
-def next_number(database: sqlite3.Connection) -> int:
+def next_number(database: Database) -> int:
     """The first free number; events and journal entries are counted together."""
     (number,) = database.execute(
         "SELECT max(coalesce((SELECT max(id) FROM events), 0), coalesce((SELECT max(id) FROM journal), 0)) + 1"
@@ -153,9 +150,8 @@ def next_number(database: sqlite3.Connection) -> int:
     return int(number)
 
 
-def insert_events(database: sqlite3.Connection, events: Sequence[Event]) -> int:
-    """Store those *events* whose keys are new, and return the first one's number; the others' follow in order."""
-    first = next_number(database)
+def insert_events(database: Database, events: Sequence[Event], first: int) -> None:
+    """Store those *events* whose keys are new, under numbers from *first* on, in their order."""
     lanes = {lane: number_lane(database, lane) for lane in {event.lane for event in events}}
     insert(
         database,
@@ -166,21 +162,20 @@ def insert_events(database: sqlite3.Connection, events: Sequence[Event]) -> int:
         ),
         "ON CONFLICT (key) DO NOTHING",
     )
-    return first
 
 
-def delete_events(database: sqlite3.Connection, numbers: Iterable[int]) -> None:
+def delete_events(database: Database, numbers: Iterable[int]) -> None:
     """Remove what is neither waiting nor dead any more."""
     delete(database, "events", numbers)
 
 
-def stop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting]) -> Counter[str]:
+def stop_waiting(database: Database, waiting: Mapping[int, Waiting]) -> Counter[str]:
     """Let events wait no more; return how many of each environment. They are still stored."""
     delete(database, "waiting", waiting)
     return count_waiting(database, waiting.values(), -1)
 
 
-def drop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting], reason: str) -> None:
+def drop_waiting(database: Database, waiting: Mapping[int, Waiting], reason: str) -> None:
     """Drop waiting events and count them under *reason*."""
     unsay(database, waiting)
     dropped = stop_waiting(database, waiting)
@@ -191,9 +186,7 @@ def drop_waiting(database: sqlite3.Connection, waiting: Mapping[int, Waiting], r
 # Dead letters.
 
 
-def bury(
-    database: sqlite3.Connection, causes: Mapping[int, Cause], made_at: float, attempts: Mapping[int, int]
-) -> Counter[str]:
+def bury(database: Database, causes: Mapping[int, Cause], made_at: float, attempts: Mapping[int, int]) -> Counter[str]:
     """Make dead letters of stored events by number, those that are stored; return how many of each environment.
 
     *attempts* were made for those it names.
@@ -217,7 +210,7 @@ def bury(
     return Counter(environment for environment, _ in made.elements())
 
 
-def trim_dead_letters(database: sqlite3.Connection, dead_letter_bytes: int) -> None:
+def trim_dead_letters(database: Database, dead_letter_bytes: int) -> None:
     """Drop the oldest dead letters until the others take at most *dead_letter_bytes*."""
     (used,) = database.execute("SELECT value FROM meta WHERE name = 'dead_letter_bytes'").fetchone()
     excess = used - dead_letter_bytes
@@ -232,7 +225,7 @@ def trim_dead_letters(database: sqlite3.Connection, dead_letter_bytes: int) -> N
     drop_dead_letters(database, dropped, "dead_letters_full")
 
 
-def drop_dead_letters(database: sqlite3.Connection, letters: Sequence[Letter], reason: str) -> None:
+def drop_dead_letters(database: Database, letters: Sequence[Letter], reason: str) -> None:
     """Drop *letters* and count them under *reason*."""
     take_dead_letters(database, letters)
     delete_events(database, [letter.number for letter in letters])
@@ -240,7 +233,7 @@ def drop_dead_letters(database: sqlite3.Connection, letters: Sequence[Letter], r
     post(database, {(environment, "dropped", reason): count for environment, count in dropped.items()})
 
 
-def take_dead_letters(database: sqlite3.Connection, letters: Sequence[Letter]) -> None:
+def take_dead_letters(database: Database, letters: Sequence[Letter]) -> None:
     """Let *letters* be none any more. Their events are still stored."""
     delete(database, "dead_letters", (letter.number for letter in letters))
     _weigh_dead_letters(database, -sum(letter.size for letter in letters))
@@ -248,7 +241,7 @@ def take_dead_letters(database: sqlite3.Connection, letters: Sequence[Letter]) -
     post(database, {(environment, "dead_letters", reason): -count for (environment, reason), count in taken.items()})
 
 
-def _weigh_dead_letters(database: sqlite3.Connection, size: int) -> None:
+def _weigh_dead_letters(database: Database, size: int) -> None:
     if size:
         database.execute("UPDATE meta SET value = value + ? WHERE name = 'dead_letter_bytes'", (size,))
 
