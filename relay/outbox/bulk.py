@@ -7,11 +7,9 @@ event loop it takes up to half a millisecond each time to have it back.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TypeVar
+from typing import Any
 
 from relay.outbox.database import Database
-
-T = TypeVar("T")
 
 # Rows of one statement, at most; below it powers of two, so that few texts of statements are in use.
 MOST_ROWS = 128
@@ -19,11 +17,17 @@ MOST_ROWS = 128
 
 def insert(database: Database, into: str, rows: Iterable[Sequence[object]], after: str = "") -> None:
     """Insert *rows*; *after* is what follows the VALUES, as ON CONFLICT."""
-    for some in chunks([*rows]):
-        row = f"({', '.join('?' * len(some[0]))})"
-        values = ", ".join([row] * len(some))
+    for values, parameters in _values(rows):
         text = f"INSERT INTO {into} VALUES {values} {after}"  # noqa: S608  # of the code's own words
-        database.execute(text, [*chain.from_iterable(some)])
+        database.execute(text, parameters)
+
+
+def given(database: Database, columns: str, rows: Iterable[Sequence[object]], statement: str) -> list[Any]:
+    """Execute *statement*, to which `given` is a table of *rows* with these *columns*; return what it selects."""
+    found = []
+    for values, parameters in _values(rows):
+        found += database.execute(f"WITH given ({columns}) AS (VALUES {values}) {statement}", parameters).fetchall()
+    return found
 
 
 def delete(database: Database, table: str, numbers: Iterable[int]) -> None:
@@ -37,11 +41,12 @@ def listed(numbers: Iterable[int]) -> str:
     return json.dumps([*numbers])
 
 
-def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """*rows* in pieces for one statement each."""
-    start, size = 0, MOST_ROWS
-    while start < len(rows):
-        while size > len(rows) - start:
+def _values(rows: Iterable[Sequence[object]]) -> Iterator[tuple[str, list[object]]]:
+    """The text after VALUES, and its parameters, for some of *rows* at a time."""
+    waiting, size = [*rows], MOST_ROWS
+    while waiting:
+        while size > len(waiting):
             size //= 2
-        yield rows[start : start + size]
-        start += size
+        some, waiting = waiting[:size], waiting[size:]
+        row = f"({', '.join('?' * len(some[0]))})"
+        yield ", ".join([row] * size), [*chain.from_iterable(some)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from relay.model import Attempt, Cause, JournalEntry, Repeats, Trace, Verdict
 from relay.outbox.bookkeeping import ATTEMPTS_KEPT, SLICE, fate, fingerprint, identity_fingerprint, is_leased
-from relay.outbox.bulk import delete, insert, listed
+from relay.outbox.bulk import delete, given, insert, listed
 from relay.outbox.database import Database
 
 # About what an entry takes, and a set of properties beside its text; measured.
@@ -103,9 +103,12 @@ def _read(answers: str) -> tuple[Attempt, ...]:
 
 def note_repeats(database: Database, repeats: Mapping[int, Repeats]) -> None:
     """Count answers that were like the entries with these numbers, those that are in the journal."""
-    database.executemany(
-        "UPDATE journal SET unchanged = unchanged + ?, unchanged_at = ? WHERE id = ?",
-        ((repeat.times, repeat.at, number) for number, repeat in repeats.items()),
+    given(
+        database,
+        "id, times, at",
+        ((number, repeat.times, repeat.at) for number, repeat in repeats.items()),
+        "UPDATE journal SET unchanged = unchanged + given.times, unchanged_at = given.at"
+        " FROM given WHERE journal.id = given.id",
     )
 
 
@@ -146,8 +149,11 @@ def _remove(database: Database, entries: Sequence[tuple[int, int]]) -> None:
     """Remove *entries*, each given as (number, state), and the properties that no other has."""
     delete(database, "journal", (number for number, _ in entries))
     states = Counter(state for _, state in entries)
-    database.executemany(
-        "UPDATE states SET entries = entries - ? WHERE id = ?", ((count, state) for state, count in states.items())
+    given(
+        database,
+        "id, less",
+        states.items(),
+        "UPDATE states SET entries = entries - given.less FROM given WHERE states.id = given.id",
     )
     unused: dict[int, int] = dict(
         database.execute(

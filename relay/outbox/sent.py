@@ -6,13 +6,12 @@ of it in some process can be told from what is true now.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from itertools import chain
 from typing import NamedTuple
 
 from relay.core.coalesce import newest
 from relay.model import Event, Repeats, Sent, Who
 from relay.outbox.bookkeeping import SLICE, hour, identity_fingerprint
-from relay.outbox.bulk import chunks, insert
+from relay.outbox.bulk import given, insert
 from relay.outbox.database import Database
 
 # About what a remembered identity takes, with its place in the index; measured.
@@ -22,8 +21,6 @@ ENTRY_BYTES = 65
 Edition = tuple[str, int]
 
 
-# CROSS JOIN: each is looked up by its place (sqlite.org/optoverview.html#crossjoin).
-_OF_WANTED = "SELECT sent.* FROM wanted CROSS JOIN sent ON sent.memory = wanted.memory AND sent.who = wanted.who"
 # The memory's number, and the fingerprint of an identity.
 _Place = tuple[int, int]
 
@@ -67,13 +64,14 @@ def _memories(database: Database) -> dict[str, int]:
 
 def _rows(database: Database, places: Iterable[_Place]) -> dict[_Place, _Row]:
     """What is remembered at *places*."""
-    found: dict[_Place, _Row] = {}
-    for some in chunks([*places]):
-        wanted = ", ".join(["(?, ?)"] * len(some))
-        text = f"WITH wanted (memory, who) AS (VALUES {wanted}) {_OF_WANTED}"
-        for memory, who, fingerprint, at, number, used in database.execute(text, [*chain.from_iterable(some)]):
-            found[memory, who] = _Row(Sent(fingerprint, at), number, used)
-    return found
+    rows = given(
+        database,
+        "memory, who",
+        places,
+        # CROSS JOIN: each is looked up by its place (sqlite.org/optoverview.html#crossjoin).
+        "SELECT sent.* FROM given CROSS JOIN sent ON sent.memory = given.memory AND sent.who = given.who",
+    )
+    return {(memory, who): _Row(Sent(mark, at), number, used) for memory, who, mark, at, number, used in rows}
 
 
 # Writing.

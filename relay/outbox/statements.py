@@ -24,7 +24,7 @@ from relay.model import (
 )
 from relay.outbox import AHEAD_SECONDS, Tally
 from relay.outbox.bookkeeping import SLICE, Total, by_day, take
-from relay.outbox.bulk import listed
+from relay.outbox.bulk import given, listed
 from relay.outbox.database import Database
 from relay.outbox.journal import note_attempts, note_repeats, trim_journal, write_journal
 from relay.outbox.latest import lanes_behind, mark, supersede
@@ -281,9 +281,12 @@ def _dead_letter(
 
 
 def _let_go(database: Database, due: Mapping[int, float], attempts: Mapping[int, Sequence[Attempt]]) -> None:
-    database.executemany(
-        "UPDATE waiting SET due = ?, token = NULL, attempts = attempts + ? WHERE id = ?",
-        ((moment, len(attempts.get(number, ())), number) for number, moment in due.items()),
+    given(
+        database,
+        "id, due, more",
+        ((number, moment, len(attempts.get(number, ()))) for number, moment in due.items()),
+        "UPDATE waiting SET due = given.due, token = NULL, attempts = attempts + given.more"
+        " FROM given WHERE waiting.id = given.id",
     )
 
 
