@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from relay.model import Environment, Exchange
 
 # The identity is in the answer of every Flagsmith since core 2.135.0; only for older ones is the request looked at.
@@ -56,9 +58,8 @@ class Listener(Protocol):
         """The exchange is over, but could not be kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What is known of an identity call when its request arrives."""
+class Call(msgspec.Struct, frozen=True):
+    """What is known of an identity call when its request arrives. As many are made as of `Exchange`."""
 
     environment: Environment
     method: str
