@@ -24,7 +24,7 @@
 {{/* The ports of a part of networkPolicy, with blanks between: its own, or those of the addresses: dict "policy", "name",
      "urls". */}}
 {{- define "flagsmith-heap-relay.portsOf" -}}
-{{- $ports := (get .policy .name).ports }}
+{{- $ports := default list (get .policy .name).ports }}
 {{- if not $ports }}
 {{- range .urls }}
 {{- if contains "${" . }}
