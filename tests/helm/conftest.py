@@ -22,7 +22,11 @@ CUSTOM = {path.stem: json.loads(path.read_text()) for path in Path(__file__).par
 Manifest = dict[str, Any]
 ENVIRONMENTS = [{"name": "production", "keys": ["${KEY}"], "heap": {"app_id": "${HEAP_APP_ID}", "region": "us"}}]
 # What an operator has to say at least.
-LEAST: dict[str, Any] = {"config": {"environments": ENVIRONMENTS}, "expectedPods": 12}
+LEAST: dict[str, Any] = {
+    "image": {"repository": "registry.example.com/relay"},
+    "config": {"environments": ENVIRONMENTS},
+    "expectedPods": 12,
+}
 
 
 def over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

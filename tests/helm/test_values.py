@@ -68,9 +68,23 @@ def test_a_pod_cannot_take_any_free_port(section: str) -> None:
         render(config={section: {"port": 0}})
 
 
-def test_a_configuration_without_environments_is_refused() -> None:
-    with pytest.raises(HelmRenderError, match=r"config\.environments is empty"):
-        manifests(CHART, {"expectedPods": 3})
+def test_all_that_the_operator_has_to_say_is_asked_for_at_once() -> None:
+    asked = (
+        r"image\.repository is empty",
+        r"config\.environments is empty",
+        r"expectedPods is missing: .* all environments",
+    )
+
+    with pytest.raises(HelmRenderError, match=r".*\. ".join(asked)):
+        manifests(CHART, {})
+
+    assert manifests(CHART, LEAST)
+
+
+@pytest.mark.parametrize(("left_out", "asked"), [("image", "image.repository"), ("config", "config.environments")])
+def test_what_was_said_is_not_asked_for(left_out: str, asked: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"\): {asked} is empty[^;]*;[^;]*$"):
+        manifests(CHART, {key: value for key, value in LEAST.items() if key != left_out})
 
 
 @pytest.mark.parametrize(
@@ -257,10 +271,6 @@ def test_the_readme_of_the_chart_names_every_value() -> None:
     readme = (CHART / "README.md").read_text()
 
     assert [key for key in yaml.safe_load((CHART / "values.yaml").read_text()) if f"`{key}" not in readme] == []
-
-
-def test_the_least_values_are_enough() -> None:
-    assert manifests(CHART, LEAST)
 
 
 # Monitoring.

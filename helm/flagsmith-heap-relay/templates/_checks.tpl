@@ -1,8 +1,26 @@
 {{/* What is refused before anything is deployed, with what to write instead. All take a dict of "root" and "config". */}}
 
 {{- define "flagsmith-heap-relay.check" -}}
-{{- range list "Mode" "Replicas" "Hosts" "Ports" "Grace" "Volume" }}
+{{- range list "Given" "Mode" "Replicas" "Hosts" "Ports" "Grace" "Volume" }}
 {{- include (printf "flagsmith-heap-relay.check%s" .) $ }}
+{{- end }}
+{{- end }}
+
+{{/* What the chart cannot know: all that is missing, at once. */}}
+{{- define "flagsmith-heap-relay.checkGiven" -}}
+{{- $missing := list }}
+{{- if not .root.Values.image.repository }}
+{{- $missing = append $missing "image.repository is empty; write where you pushed the image, like registry.example.com/flagsmith-heap-relay" }}
+{{- end }}
+{{- if not .config.environments }}
+{{- $missing = append $missing "config.environments is empty, so nothing would be captured; name at least one environment (see values.yaml)" }}
+{{- end }}
+{{- $shareless := include "flagsmith-heap-relay.shareless" .config }}
+{{- if and $shareless (not .root.Values.expectedPods) }}
+{{- $missing = append $missing (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that send at a time (2 x replicas and a rollout's surge), or give heap.share in config for: %s" $shareless) }}
+{{- end }}
+{{- with $missing }}
+{{- fail (join ". " .) }}
 {{- end }}
 {{- end }}
 

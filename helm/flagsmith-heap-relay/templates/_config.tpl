@@ -41,9 +41,6 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{/* The whole configuration, checked as far as the cluster is concerned. */}}
 {{- define "flagsmith-heap-relay.config" -}}
 {{- $config := mustMergeOverwrite (fromYaml (include "flagsmith-heap-relay.baseConfig" .)) (deepCopy .Values.config) }}
-{{- if not $config.environments }}
-{{- fail "config.environments is empty, so nothing would be captured; name at least one environment (see values.yaml)" }}
-{{- end }}
 {{- include "flagsmith-heap-relay.check" (dict "root" . "config" $config) }}
 {{- $share := include "flagsmith-heap-relay.share" (dict "root" . "config" $config) }}
 {{- if $share }}
@@ -54,21 +51,21 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 
 {{/* Each pod's part of Heap's limits; nothing where config says all of them. */}}
 {{- define "flagsmith-heap-relay.share" -}}
-{{- $given := dig "defaults" "heap" "share" "" .config }}
-{{- $missing := list }}
-{{- range .config.environments }}
-{{- if not (or $given (dig "heap" "share" "" .)) }}
-{{- $missing = append $missing .name }}
-{{- end }}
-{{- end }}
-{{- if $missing }}
-{{- $pods := .root.Values.expectedPods }}
-{{- if not $pods }}
-{{- fail (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that send at a time (2 x replicas and a rollout's surge), or give heap.share in config for: %s" (join ", " $missing)) }}
-{{- end }}
+{{- if include "flagsmith-heap-relay.shareless" .config }}
 {{- include "flagsmith-heap-relay.checkPods" .root }}
-{{- divf 0.8 $pods | printf "%.6f" }}
+{{- divf 0.8 .root.Values.expectedPods | printf "%.6f" }}
 {{- end }}
+{{- end }}
+
+{{/* Names of the environments whose part config does not say. */}}
+{{- define "flagsmith-heap-relay.shareless" -}}
+{{- $names := list }}
+{{- range .environments | default (list (dict "name" "all environments")) }}
+{{- if not (or (dig "defaults" "heap" "share" "" $) (dig "heap" "share" "" .)) }}
+{{- $names = append $names .name }}
+{{- end }}
+{{- end }}
+{{- join ", " $names }}
 {{- end }}
 
 {{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
