@@ -24,28 +24,24 @@
 {{- end }}
 {{- end }}
 
-{{/* A sidecar's pod is another chart's, so what concerns pods would be ignored. */}}
+{{/* What a mode has no use for would be ignored, so it has to be as it is by default. */}}
 {{- define "flagsmith-heap-relay.checkMode" -}}
-{{- $values := .root.Values }}
-{{- if eq $values.mode "sidecar" }}
-{{- $given := dict "outbox.persistence" $values.outbox.persistence.enabled "metrics.serviceMonitor" $values.metrics.serviceMonitor.enabled }}
-{{- range list "autoscaling" "ingress" "networkPolicy" }}
-{{- $_ := set $given . (get $values .).enabled }}
+{{- $useless := dict "service" (list "metrics.podMonitor" "sidecar.native") "sidecar" (list
+      "affinity" "autoscaling" "imagePullSecrets" "ingress" "metrics.serviceMonitor" "networkPolicy" "nodeSelector"
+      "outbox.persistence" "podAnnotations" "podDisruptionBudget" "podLabels" "priorityClassName" "replicaCount" "rollout"
+      "service" "serviceAccount" "tolerations" "topologySpreadConstraints") }}
+{{- $told := dict
+      "service" "mode service has no use for: %s; leave them out (metrics.serviceMonitor is for a service), or set mode: sidecar"
+      "sidecar" "mode sidecar makes no pods, so it has no use for: %s; leave them out and say so in the chart of the app, or set mode: service" }}
+{{- $defaults := .root.Files.Get "files/defaults.yaml" | fromYaml }}
+{{- $given := list }}
+{{- range get $useless .root.Values.mode }}
+{{- if ne (include "flagsmith-heap-relay.at" (list $defaults .)) (include "flagsmith-heap-relay.at" (list $.root.Values .)) }}
+{{- $given = append $given . }}
 {{- end }}
-{{- range list "affinity" "imagePullSecrets" "nodeSelector" "podAnnotations" "podLabels" "priorityClassName" "tolerations" }}
-{{- $_ := set $given . (get $values .) }}
 {{- end }}
-{{- $names := list }}
-{{- range $name, $value := $given }}
-{{- if $value }}
-{{- $names = append $names $name }}
-{{- end }}
-{{- end }}
-{{- with $names }}
-{{- fail (printf "mode sidecar makes no pods, so it has no use for: %s; leave them out and say so in the chart of the app, or set mode: service" (join ", " .)) }}
-{{- end }}
-{{- else if $values.metrics.podMonitor.enabled }}
-{{- fail "metrics.podMonitor is for mode sidecar; use metrics.serviceMonitor" }}
+{{- with $given }}
+{{- fail (printf (get $told $.root.Values.mode) (join ", " .)) }}
 {{- end }}
 {{- end }}
 
