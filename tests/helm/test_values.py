@@ -142,6 +142,20 @@ def test_an_outbox_that_lies_elsewhere_is_not_measured() -> None:
     assert render(config={"outbox": {"url": "memory://"}}, outbox={"emptyDir": {"sizeLimit": "1Mi"}})
 
 
+@pytest.mark.parametrize("path", ["data/outbox.db", "/data/outbox.db", "/var/lib/relay"])
+def test_an_outbox_is_on_a_volume(path: str) -> None:
+    """Where it cannot be written flags pass and nothing is captured."""
+    with pytest.raises(HelmRenderError, match=rf"config\.outbox\.url is sqlite:///{path}, which is on no volume"):
+        render(config={"outbox": {"url": f"sqlite:///{path}"}})
+
+
+@pytest.mark.parametrize("url", ["sqlite:////data/outbox.db", "${OUTBOX_URL}"])
+def test_an_outbox_may_be_on_a_volume_of_the_operators(url: str) -> None:
+    mounts = [{"name": "data", "mountPath": "/data/"}]
+
+    assert render(config={"outbox": {"url": url}}, extraVolumeMounts=mounts)
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 def test_an_outbox_in_an_empty_dir_is_not_declared_lasting(*, persistent: bool) -> None:
     values = {"config": {"outbox": {"ephemeral": False}}, "outbox": {"persistence": {"enabled": persistent}}}

@@ -1,7 +1,7 @@
 {{/* What is refused before anything is deployed, with what to write instead. All take a dict of "root" and "config". */}}
 
 {{- define "flagsmith-heap-relay.check" -}}
-{{- range list "Given" "Mode" "Replicas" "Hosts" "Ports" "Grace" "Volume" }}
+{{- range list "Given" "Mode" "Replicas" "Hosts" "Ports" "Grace" "Mount" "Volume" }}
 {{- include (printf "flagsmith-heap-relay.check%s" .) $ }}
 {{- end }}
 {{- end }}
@@ -88,6 +88,18 @@
 {{- $seconds := divf $needed 1000 | ceil | int }}
 {{- if lt (int .root.Values.terminationGracePeriodSeconds) $seconds }}
 {{- fail (printf "terminationGracePeriodSeconds is %d, but config.shutdown needs %d (grace + finish + drain + 5); raise the one or lower the others, or the kubelet kills the relay in the middle" (int .root.Values.terminationGracePeriodSeconds) $seconds) }}
+{{- end }}
+{{- end }}
+
+{{/* The outbox is on a volume: a relay that cannot write it passes flags on and captures nothing. */}}
+{{- define "flagsmith-heap-relay.checkMount" -}}
+{{- $url := .config.outbox.url }}
+{{- $kept := or (not (hasPrefix "sqlite:" $url)) (contains "${" $url) }}
+{{- range prepend (default list .root.Values.extraVolumeMounts) (dict "mountPath" "/var/lib/relay") }}
+{{- $kept = or $kept (hasPrefix (printf "sqlite:///%s/" (trimSuffix "/" .mountPath)) $url) }}
+{{- end }}
+{{- if not $kept }}
+{{- fail (printf "config.outbox.url is %s, which is on no volume, and the container's own files are read-only; leave it out, or write a path below one of extraVolumeMounts" $url) }}
 {{- end }}
 {{- end }}
 
