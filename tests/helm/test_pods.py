@@ -101,6 +101,17 @@ def test_an_autoscaler_has_room() -> None:
     assert render(autoscaling={"enabled": False, "minReplicas": 3, "maxReplicas": 2})
 
 
+@pytest.mark.parametrize("resources", [None, {"requests": None}, {"requests": {"cpu": None}}])
+def test_an_autoscaler_knows_what_a_pod_asks_for(resources: dict[str, Any] | None) -> None:
+    """Without it the HPA reports <unknown> and never scales."""
+    autoscaling = {"enabled": True, "maxReplicas": 5}
+
+    with pytest.raises(HelmRenderError, match=r"autoscaling needs resources\.requests\.cpu"):
+        render(autoscaling=autoscaling, resources=resources)
+
+    assert render(autoscaling=autoscaling, resources={"limits": {"cpu": 1}})
+
+
 @pytest.mark.parametrize("none", [0, "0%"])
 def test_a_rollout_can_replace_a_pod(none: int | str) -> None:
     rollout = {"maxSurge": none, "maxUnavailable": 0}

@@ -52,6 +52,10 @@
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
 {{- fail (printf "autoscaling.minReplicas is %d, more than maxReplicas, %d; lower the one or raise the other" (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
 {{- end }}
+{{- $resources := default dict .resources }}
+{{- if and .autoscaling.enabled (not (or (dig "requests" "cpu" "" $resources) (dig "limits" "cpu" "" $resources))) }}
+{{- fail "autoscaling needs resources.requests.cpu, of which targetCPUUtilizationPercentage is a part; give it" }}
+{{- end }}
 {{- if and (not .outbox.persistence.enabled) (eq (list .rollout.maxSurge .rollout.maxUnavailable | join " " | replace "%" "") "0 0") }}
 {{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could be replaced; raise one of them" }}
 {{- end }}
