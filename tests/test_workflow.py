@@ -119,6 +119,14 @@ def test_a_release_is_built_on_a_base_that_cannot_change(tmp_path: Path) -> None
     assert {given[name] for name in ("BASE_IMAGE", "VERSION")} == {"${{ env.BASE_IMAGE }}", "${{ env.VERSION }}"}
 
 
+def test_a_release_can_run_the_programs_of_every_platform_it_builds_for() -> None:
+    """Emulators come before the builder, which looks for them when it starts (github.com/docker/setup-qemu-action)."""
+    used = [step.get("uses", "").partition("@")[0] for step in release()]
+
+    assert "," in build()["platforms"]
+    assert used.index("docker/setup-qemu-action") < used.index("docker/setup-buildx-action")
+
+
 def test_a_release_has_a_bill_of_materials_for_every_platform(tmp_path: Path) -> None:
     facts = {"VERSION": "1.2.3", "IMAGE": "ghcr.io/acme/it", "DIGEST": DIGEST}
 
