@@ -281,6 +281,20 @@ def test_the_docs_name_the_service_as_the_chart_does() -> None:
     assert "`http://relay-flagsmith-heap-relay.NAMESPACE/api/v1/`" in (DOCS / "kubernetes.md").read_text()
 
 
+def test_the_docs_ask_the_container_by_its_name_and_for_its_file() -> None:
+    container = relay_container(pod(render()))
+    asked = f"-c {container['name']} -- relay status -c {container['args'][-1]}\n"
+
+    assert asked in (DOCS / "kubernetes.md").read_text()
+
+
+def test_the_readme_builds_the_image_that_the_chart_asks_for() -> None:
+    repository = "registry.example.com/flagsmith-heap-relay"
+    image = relay_container(pod(render(image={"repository": repository})))["image"]
+
+    assert f"docker push {image}\n" in (CHART / "README.md").read_text()
+
+
 def test_the_readme_of_the_chart_names_every_value() -> None:
     readme = (CHART / "README.md").read_text()
 
