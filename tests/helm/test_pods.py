@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from helm_python.errors import HelmRenderError, HelmValuesError
 
+from relay.config.rules import MAX_SHARE
 from relay.core.budget import APP_EVENTS, IDENTITY_REQUESTS, rate_of, rate_within
 from tests.helm.conftest import ENVIRONMENTS, Manifest, one, over, pod, relay_config, render
 
@@ -38,6 +39,35 @@ def test_shares_that_are_given_are_left_alone(heap: dict[str, Any]) -> None:
     made = relay_config(render(expectedPods=None, config=heap))
 
     assert made["defaults" if "defaults" in heap else "environments"] == next(iter(heap.values()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"expectedPods": None}, {"expectedPods": 50}, {"mode": "sidecar", "expectedPods": 5}],
+)
+def test_a_share_that_is_given_is_one_of_many(values: dict[str, Any]) -> None:
+    """The relay's default, copied, would be used by each of two pods, their successors and the surge."""
+
+    def given(share: float | str) -> dict[str, Any]:
+        return over(values, {"config": {"environments": [over(ENVIRONMENTS[0], {"heap": {"share": share}})]}})
+
+    with pytest.raises(HelmRenderError, match=r"heap\.share of production is 0\.8, but \d+ pods .* at most 0\.1600"):
+        render(**given(0.8))
+
+    with pytest.raises(HelmRenderError, match="5 pods"):
+        render(**given(MAX_SHARE / 5 + 0.001))
+
+    assert render(**given(MAX_SHARE / 5 - 0.001))
+    assert render(**given("${SHARE}"))
+
+
+def test_a_share_that_all_inherit_is_one_of_many() -> None:
+    with pytest.raises(HelmRenderError, match=r"heap\.share of production is 0\.3, but 5 pods"):
+        render(config={"defaults": {"heap": {"share": 0.3}}})
+
+
+def test_a_sidecars_pods_are_not_known() -> None:
+    assert render(mode="sidecar", expectedPods=None, config={"defaults": {"heap": {"share": 0.8}}})
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 {{/* What is refused before anything is deployed, with what to write instead. All take a dict of "root" and "config". */}}
 
 {{- define "flagsmith-heap-relay.check" -}}
-{{- range list "Given" "Mode" "Replicas" "Hosts" "Ports" "Grace" "Mount" "Volume" }}
+{{- range list "Given" "Mode" "Pods" "Shares" "Replicas" "Hosts" "Ports" "Grace" "Mount" "Volume" }}
 {{- include (printf "flagsmith-heap-relay.check%s" .) $ }}
 {{- end }}
 {{- end }}
@@ -42,6 +42,26 @@
 {{- end }}
 {{- with $given }}
 {{- fail (printf (get $told $.root.Values.mode) (join ", " .)) }}
+{{- end }}
+{{- end }}
+
+{{/* As many pods are expected as there can be. */}}
+{{- define "flagsmith-heap-relay.checkPods" -}}
+{{- $most := include "flagsmith-heap-relay.mostPods" .root | int }}
+{{- $expected := int .root.Values.expectedPods }}
+{{- if and (include "flagsmith-heap-relay.shareless" .config) (lt $expected $most) }}
+{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" $expected $most) }}
+{{- end }}
+{{- end }}
+
+{{/* A share that config gives is one pod's. All together may use 0.92 of Heap's limits, as a relay alone may. */}}
+{{- define "flagsmith-heap-relay.checkShares" -}}
+{{- $most := include "flagsmith-heap-relay.mostPods" .root | int }}
+{{- range .config.environments }}
+{{- $share := coalesce (dig "heap" "share" nil .) (dig "defaults" "heap" "share" nil $.config) }}
+{{- if and (not (kindIs "string" $share)) (gt (mulf (float64 $share) $most) 0.92) }}
+{{- fail (printf "heap.share of %s is %v, but %d pods can send at a time, each with that part of Heap's limits; write at most %.4f, or leave it out for expectedPods to divide them" .name $share $most (divf 0.8 $most)) }}
+{{- end }}
 {{- end }}
 {{- end }}
 

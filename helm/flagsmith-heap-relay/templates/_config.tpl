@@ -52,7 +52,6 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{/* Each pod's part of Heap's limits; nothing where config says all of them. */}}
 {{- define "flagsmith-heap-relay.share" -}}
 {{- if include "flagsmith-heap-relay.shareless" .config }}
-{{- include "flagsmith-heap-relay.checkPods" .root }}
 {{- divf 0.8 .root.Values.expectedPods | printf "%.6f" }}
 {{- end }}
 {{- end }}
@@ -68,18 +67,18 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{- join ", " $names }}
 {{- end }}
 
-{{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
-     there may be as many that terminate. A StatefulSet's pod comes when the one before it is gone. Another chart's pods are
-     not known here. */}}
-{{- define "flagsmith-heap-relay.checkPods" -}}
-{{- if eq .Values.mode "service" }}
+{{/* The most pods that send at a time. One that was told to stop still delivers, and a Deployment does not wait for it:
+     beside all its replicas and its surge there may be as many that terminate. A StatefulSet's pod comes when the one before
+     it is gone. Another chart's pods are not known here. */}}
+{{- define "flagsmith-heap-relay.mostPods" -}}
+{{- if eq .Values.mode "sidecar" }}
+{{- .Values.expectedPods | default 1 | int }}
+{{- else }}
 {{- $most := .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicaCount | int }}
 {{- if not .Values.outbox.persistence.enabled }}
 {{- $surge := toString .Values.rollout.maxSurge }}
 {{- $most = add (mul 2 $most) (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
 {{- end }}
-{{- if lt (int .Values.expectedPods) (int $most) }}
-{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
-{{- end }}
+{{- $most }}
 {{- end }}
 {{- end }}
