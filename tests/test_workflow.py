@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from relay import __version__
-from tests.helm.conftest import pod, relay_container, render
+from tests.helm.conftest import LEAST, manifests, pod, relay_container
 from tests.lacking import lacking
 
 WORKFLOWS = sorted(Path(".github/workflows").glob("*.yml"))
@@ -92,8 +92,11 @@ def test_a_release_pushes_the_image_that_the_chart_pulls(tmp_path: Path) -> None
     facts = {"GITHUB_REF_NAME": f"v{__version__}", "GITHUB_REPOSITORY": "Acme/flagsmith-heap-relay"}
 
     left = left_by("Refuse a tag that is not the version", tmp_path, facts)
+    shutil.copytree("helm", tmp_path / "helm")
+    left_by("Name the image in the chart", tmp_path, left, cwd=tmp_path)
 
-    pulled = relay_container(pod(render(image={"repository": "ghcr.io/acme/flagsmith-heap-relay"})))["image"]
+    unnamed = {key: value for key, value in LEAST.items() if key != "image"}
+    pulled = relay_container(pod(manifests(tmp_path / "helm/flagsmith-heap-relay", unnamed)))["image"]
     assert re.sub(r"\$\{\{ env\.(\w+) \}\}", lambda name: left[name[1]], build()["tags"]) == pulled
     assert left["VERSION"] == __version__
 
@@ -114,6 +117,14 @@ def test_a_release_is_built_on_a_base_that_cannot_change(tmp_path: Path) -> None
     assert left["BASE_IMAGE"] == f"{base[1]}@{DIGEST}"
     given = dict(line.split("=", 1) for line in build()["build-args"].splitlines())
     assert {given[name] for name in ("BASE_IMAGE", "VERSION")} == {"${{ env.BASE_IMAGE }}", "${{ env.VERSION }}"}
+
+
+def test_a_release_can_run_the_programs_of_every_platform_it_builds_for() -> None:
+    """Emulators come before the builder, which looks for them when it starts (github.com/docker/setup-qemu-action)."""
+    used = [step.get("uses", "").partition("@")[0] for step in release()]
+
+    assert "," in build()["platforms"]
+    assert used.index("docker/setup-qemu-action") < used.index("docker/setup-buildx-action")
 
 
 def test_a_release_has_a_bill_of_materials_for_every_platform(tmp_path: Path) -> None:

@@ -88,18 +88,35 @@ async def test_a_broken_config_map_stops_neither_the_relay_nor_its_restart(
 async def test_at_sigterm_requests_in_flight_are_answered_and_an_ephemeral_outbox_is_delivered(
     sidecar: Pod, flagsmith: StandInFlagsmith, heap: StandInHeap, http: aiohttp.ClientSession
 ) -> None:
-    flagsmith.delay = 1
     async with sidecar.started() as relay:
+        for identity in ("grace", "edsger"):
+            await identify(http, relay, identity)
+        flagsmith.delay = 1
         call = asyncio.create_task(identify(http, relay, "ada"))
         async with asyncio.timeout(10):
-            while not flagsmith.requests:
+            while len(flagsmith.requests) < 3:
                 await asyncio.sleep(0.01)
 
         assert await sidecar.stop(relay) == 0
 
         assert await call == 200
-        assert [event.identity for event in heap.stored(APP_ID)] == ["ada"]
-        assert (relay.lines[-1]["delivered"], relay.lines[-1]["lost"]) == (1, 0)
+        assert {event.identity for event in heap.stored(APP_ID)} == {"grace", "edsger", "ada"}
+        assert relay.lines[-1]["lost"] == 0
+
+
+async def test_what_heap_cannot_take_before_an_ephemeral_volume_goes_is_counted(
+    sidecar: Pod, local: dict[str, Any], heap: StandInHeap, http: aiohttp.ClientSession
+) -> None:
+    await heap.stop()
+    sidecar.mount({**local, "shutdown": {"grace": 0, "drain": "500ms"}})
+    async with sidecar.started() as relay:
+        for identity in ("grace", "edsger", "ada"):
+            await identify(http, relay, identity)
+
+        assert await sidecar.stop(relay) == 0
+
+        last = relay.lines[-1]
+        assert (last["event"], last["delivered"], last["kept"], last["lost"]) == ("relay.stopped", 0, 0, 3)
 
 
 async def test_while_it_stops_it_is_not_ready_and_lives(stateful: Pod, http: aiohttp.ClientSession) -> None:
@@ -113,9 +130,10 @@ async def test_while_it_stops_it_is_not_ready_and_lives(stateful: Pod, http: aio
 
 
 async def test_a_backlog_waits_on_its_volume_for_the_next_pod(
-    stateful: Pod, heap: StandInHeap, http: aiohttp.ClientSession
+    stateful: Pod, local: dict[str, Any], heap: StandInHeap, http: aiohttp.ClientSession
 ) -> None:
     heap.fail_always(503)
+    stateful.mount({**local, "shutdown": {"grace": 0}})  # nobody is left to call
     async with stateful.started() as relay:
         for number in range(5):
             await identify(http, relay, f"user-{number}")

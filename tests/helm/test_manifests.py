@@ -1,21 +1,26 @@
 """Whatever the values say, the cluster takes what the chart makes, and the relay takes its configuration."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
 import pytest
 from helm_python.chart import lint
 
 from relay import config
-from tests.helm.conftest import CHART, LEAST, Manifest, manifests, one, over, pod, relay_container, render
-
-NEWEST = kubernetes_validate.latest_version()
-# For custom resources, whose schemas no cluster ships: what their operators' reference pages require of the parts used.
-CUSTOM = {path.stem: json.loads(path.read_text()) for path in Path(__file__).parent.glob("schemas/*.json")}
+from tests.helm.conftest import (
+    CHART,
+    LEAST,
+    NEWEST,
+    Manifest,
+    check,
+    manifests,
+    one,
+    over,
+    pod,
+    relay_container,
+    render,
+)
 
 EVERYTHING: dict[str, Any] = {
     "expectedPods": 21,
@@ -63,14 +68,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "sidecar": {"mode": "sidecar", "metrics": SIDECAR_METRICS},
     "classic sidecar": {"mode": "sidecar", "sidecar": {"native": False}},
 }
-
-
-def check(manifest: Manifest, version: str) -> None:
-    """Raises where a cluster of *version* would refuse the manifest."""
-    if manifest["kind"] in CUSTOM:
-        jsonschema.validate(manifest, CUSTOM[manifest["kind"]])
-    else:
-        kubernetes_validate.validate(manifest, version, strict=True)
 
 
 @pytest.mark.parametrize("version", ["1.29", NEWEST])

@@ -71,10 +71,12 @@ def test_addresses_of_both_kinds_are_reached() -> None:
         assert [peer["ipBlock"]["cidr"] for peer in rule["to"]] == ["0.0.0.0/0", "::/0"]
 
 
-def test_only_callers_ports_lead_in_from_the_ingress() -> None:
+def test_only_the_callers_port_and_what_sdks_ask_lead_in_from_the_ingress() -> None:
+    """A Flagsmith of one's own serves its dashboard and its administration beside /api/."""
     made = render(ingress={"enabled": True, "hosts": ["flags.example.com"]})
     [rule] = one(made, "Ingress")["spec"]["rules"]
     [path] = rule["http"]["paths"]
 
+    assert path["path"] == "/api/"
     assert path["backend"]["service"] == {"name": "demo-flagsmith-heap-relay", "port": {"name": "http"}}
     assert [port["name"] for port in one(made, "Service")["spec"]["ports"]] == ["http"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from helm_python.errors import HelmRenderError, HelmValuesError
 
+from relay.config.rules import MAX_SHARE
 from relay.core.budget import APP_EVENTS, IDENTITY_REQUESTS, rate_of, rate_within
 from tests.helm.conftest import ENVIRONMENTS, Manifest, one, over, pod, relay_config, render
 
@@ -38,6 +39,35 @@ def test_shares_that_are_given_are_left_alone(heap: dict[str, Any]) -> None:
     made = relay_config(render(expectedPods=None, config=heap))
 
     assert made["defaults" if "defaults" in heap else "environments"] == next(iter(heap.values()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"expectedPods": None}, {"expectedPods": 50}, {"mode": "sidecar", "expectedPods": 5}],
+)
+def test_a_share_that_is_given_is_one_of_many(values: dict[str, Any]) -> None:
+    """The relay's default, copied, would be used by each of two pods, their successors and the surge."""
+
+    def given(share: float | str) -> dict[str, Any]:
+        return over(values, {"config": {"environments": [over(ENVIRONMENTS[0], {"heap": {"share": share}})]}})
+
+    with pytest.raises(HelmRenderError, match=r"heap\.share of production is 0\.8, but \d+ pods .* at most 0\.1600"):
+        render(**given(0.8))
+
+    with pytest.raises(HelmRenderError, match="5 pods"):
+        render(**given(MAX_SHARE / 5 + 0.001))
+
+    assert render(**given(MAX_SHARE / 5 - 0.001))
+    assert render(**given("${SHARE}"))
+
+
+def test_a_share_that_all_inherit_is_one_of_many() -> None:
+    with pytest.raises(HelmRenderError, match=r"heap\.share of production is 0\.3, but 5 pods"):
+        render(config={"defaults": {"heap": {"share": 0.3}}})
+
+
+def test_a_sidecars_pods_are_not_known() -> None:
+    assert render(mode="sidecar", expectedPods=None, config={"defaults": {"heap": {"share": 0.8}}})
 
 
 @pytest.mark.parametrize(
@@ -99,6 +129,17 @@ def test_an_autoscaler_has_room() -> None:
         render(autoscaling={"enabled": True, "minReplicas": 3, "maxReplicas": 2})
 
     assert render(autoscaling={"enabled": False, "minReplicas": 3, "maxReplicas": 2})
+
+
+@pytest.mark.parametrize("resources", [None, {"requests": None}, {"requests": {"cpu": None}}])
+def test_an_autoscaler_knows_what_a_pod_asks_for(resources: dict[str, Any] | None) -> None:
+    """Without it the HPA reports <unknown> and never scales."""
+    autoscaling = {"enabled": True, "maxReplicas": 5}
+
+    with pytest.raises(HelmRenderError, match=r"autoscaling needs resources\.requests\.cpu"):
+        render(autoscaling=autoscaling, resources=resources)
+
+    assert render(autoscaling=autoscaling, resources={"limits": {"cpu": 1}})
 
 
 @pytest.mark.parametrize("none", [0, "0%"])

@@ -4,9 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from helm_python.errors import HelmRenderError
 
-from tests.helm.conftest import ENVIRONMENTS, Manifest, metadata, one, pod, relay_config, relay_container, render
+from tests.helm.conftest import (
+    CHART,
+    ENVIRONMENTS,
+    LEAST,
+    Manifest,
+    metadata,
+    one,
+    over,
+    pod,
+    relay_config,
+    relay_container,
+    render,
+)
 
 
 def test_a_native_sidecar_comes_first_and_never_ends(render_app: Callable[..., list[Manifest]]) -> None:
@@ -46,12 +59,37 @@ def test_a_sidecar_serves_the_pod_alone_and_is_probed_from_outside(render_app: C
         *(({name: {"enabled": True}}, name) for name in ("autoscaling", "ingress", "networkPolicy")),
         *(({name: {"a": "b"}}, name) for name in ("affinity", "nodeSelector", "podAnnotations", "podLabels")),
         *(({name: [{"name": "a"}]}, name) for name in ("imagePullSecrets", "tolerations")),
+        ({"podDisruptionBudget": {"enabled": False}}, "podDisruptionBudget"),
         ({"priorityClassName": "high"}, "priorityClassName"),
+        ({"replicaCount": 3}, "replicaCount"),
+        ({"rollout": {"maxSurge": "25%"}}, "rollout"),
+        ({"service": {"port": 8080}}, "service"),
+        ({"serviceAccount": {"name": "app"}}, "serviceAccount"),
+        ({"topologySpreadConstraints": None}, "topologySpreadConstraints"),
     ],
 )
 def test_what_a_sidecar_has_no_use_for_is_refused(values: dict[str, Any], told: str) -> None:
     with pytest.raises(HelmRenderError, match=rf"no use for: {told};"):
         render(mode="sidecar", **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"metrics": {"podMonitor": {"enabled": True}}}, "metrics.podMonitor"),
+        ({"sidecar": {"native": False}}, "sidecar.native"),
+    ],
+)
+def test_what_a_service_has_no_use_for_is_refused(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"no use for: {told};"):
+        render(**values)
+
+
+def test_values_that_say_the_defaults_are_no_mistake() -> None:
+    """A file with all of them may be where an operator starts from."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    assert render(**over(values, {**LEAST, "mode": "sidecar"}))
 
 
 def test_a_pod_monitor_finds_the_port_of_the_sidecars(render_app: Callable[..., list[Manifest]]) -> None:
@@ -61,11 +99,6 @@ def test_a_pod_monitor_finds_the_port_of_the_sidecars(render_app: Callable[..., 
     [endpoint] = spec["podMetricsEndpoints"]
     assert endpoint["port"] in [port["name"] for port in relay_container(pod(made))["ports"]]
     assert spec["selector"]["matchLabels"] == {"app": "shop"}
-
-
-def test_a_pod_monitor_is_not_for_a_service() -> None:
-    with pytest.raises(HelmRenderError, match=r"metrics\.podMonitor is for mode sidecar; use metrics\.serviceMonitor"):
-        render(metrics={"podMonitor": {"enabled": True}})
 
 
 def test_the_app_learns_where_its_flags_are(render_app: Callable[..., list[Manifest]]) -> None:

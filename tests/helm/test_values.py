@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from helm_python.errors import HelmRenderError, HelmValuesError
+from helm_python.errors import HelmRenderError
 
-from relay.config.schema import json_schema
 from relay.outbox.statements import RESERVE_BYTES
 from tests.helm.conftest import (
     CHART,
@@ -47,21 +46,6 @@ def test_the_pods_ports_are_those_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({"replicacount": 3}, "replicacount"),
-        ({"config": {"listen": {"prot": 1}}}, "prot"),
-        ({"config": {"outbox": {"max_bytes": 5}}}, "max_bytes"),
-        ({"mode": "daemon"}, "mode"),
-        ({"image": {"digest": "latest"}}, "digest"),
-    ],
-)
-def test_a_typo_is_refused_before_anything_is_deployed(values: dict[str, Any], told: str) -> None:
-    with pytest.raises(HelmValuesError, match=told):
-        render(**values)
-
-
-@pytest.mark.parametrize(
     ("section", "key"),
     [
         ("listen", "port"),
@@ -84,9 +68,23 @@ def test_a_pod_cannot_take_any_free_port(section: str) -> None:
         render(config={section: {"port": 0}})
 
 
-def test_a_configuration_without_environments_is_refused() -> None:
-    with pytest.raises(HelmRenderError, match=r"config\.environments is empty"):
-        manifests(CHART, {"expectedPods": 3})
+def test_all_that_the_operator_has_to_say_is_asked_for_at_once() -> None:
+    asked = (
+        r"image\.repository is empty",
+        r"config\.environments is empty",
+        r"expectedPods is missing: .* all environments",
+    )
+
+    with pytest.raises(HelmRenderError, match=r".*\. ".join(asked)):
+        manifests(CHART, {})
+
+    assert manifests(CHART, LEAST)
+
+
+@pytest.mark.parametrize(("left_out", "asked"), [("image", "image.repository"), ("config", "config.environments")])
+def test_what_was_said_is_not_asked_for(left_out: str, asked: str) -> None:
+    with pytest.raises(HelmRenderError, match=rf"\): {asked} is empty[^;]*;[^;]*$"):
+        manifests(CHART, {key: value for key, value in LEAST.items() if key != left_out})
 
 
 @pytest.mark.parametrize(
@@ -142,6 +140,20 @@ def test_sizes_of_volumes_are_read_as_kubernetes_does(little: str, enough: str) 
 
 def test_an_outbox_that_lies_elsewhere_is_not_measured() -> None:
     assert render(config={"outbox": {"url": "memory://"}}, outbox={"emptyDir": {"sizeLimit": "1Mi"}})
+
+
+@pytest.mark.parametrize("path", ["data/outbox.db", "/data/outbox.db", "/var/lib/relay"])
+def test_an_outbox_is_on_a_volume(path: str) -> None:
+    """Where it cannot be written flags pass and nothing is captured."""
+    with pytest.raises(HelmRenderError, match=rf"config\.outbox\.url is sqlite:///{path}, which is on no volume"):
+        render(config={"outbox": {"url": f"sqlite:///{path}"}})
+
+
+@pytest.mark.parametrize("url", ["sqlite:////data/outbox.db", "${OUTBOX_URL}"])
+def test_an_outbox_may_be_on_a_volume_of_the_operators(url: str) -> None:
+    mounts = [{"name": "data", "mountPath": "/data/"}]
+
+    assert render(config={"outbox": {"url": url}}, extraVolumeMounts=mounts)
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -269,24 +281,24 @@ def test_the_docs_name_the_service_as_the_chart_does() -> None:
     assert "`http://relay-flagsmith-heap-relay.NAMESPACE/api/v1/`" in (DOCS / "kubernetes.md").read_text()
 
 
+def test_the_docs_ask_the_container_by_its_name_and_for_its_file() -> None:
+    container = relay_container(pod(render()))
+    asked = f"-c {container['name']} -- relay status -c {container['args'][-1]}\n"
+
+    assert asked in (DOCS / "kubernetes.md").read_text()
+
+
+def test_the_readme_builds_the_image_that_the_chart_asks_for() -> None:
+    repository = "registry.example.com/flagsmith-heap-relay"
+    image = relay_container(pod(render(image={"repository": repository})))["image"]
+
+    assert f"docker push {image}\n" in (CHART / "README.md").read_text()
+
+
 def test_the_readme_of_the_chart_names_every_value() -> None:
     readme = (CHART / "README.md").read_text()
 
     assert [key for key in yaml.safe_load((CHART / "values.yaml").read_text()) if f"`{key}" not in readme] == []
-
-
-def test_the_least_values_are_enough() -> None:
-    assert manifests(CHART, LEAST)
-
-
-def test_config_is_checked_by_the_relays_own_schema() -> None:
-    """`make chart-schema` writes it there."""
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    relay = json_schema()
-
-    assert schema["properties"]["config"] == {"$ref": "#/$defs/config"}
-    assert {name: value for name, value in schema["$defs"].items() if name != "config"} == relay["$defs"]
-    assert schema["$defs"]["config"] == {key: relay[key] for key in schema["$defs"]["config"]}
 
 
 # Monitoring.

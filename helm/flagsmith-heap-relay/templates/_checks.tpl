@@ -1,33 +1,67 @@
 {{/* What is refused before anything is deployed, with what to write instead. All take a dict of "root" and "config". */}}
 
 {{- define "flagsmith-heap-relay.check" -}}
-{{- range list "Mode" "Replicas" "Hosts" "Ports" "Grace" "Volume" }}
+{{- range list "Given" "Mode" "Pods" "Shares" "Replicas" "Hosts" "Ports" "Grace" "Mount" "Volume" }}
 {{- include (printf "flagsmith-heap-relay.check%s" .) $ }}
 {{- end }}
 {{- end }}
 
-{{/* A sidecar's pod is another chart's, so what concerns pods would be ignored. */}}
+{{/* What the chart cannot know: all that is missing, at once. */}}
+{{- define "flagsmith-heap-relay.checkGiven" -}}
+{{- $missing := list }}
+{{- if not .root.Values.image.repository }}
+{{- $missing = append $missing "image.repository is empty; write where you pushed the image, like registry.example.com/flagsmith-heap-relay" }}
+{{- end }}
+{{- if not .config.environments }}
+{{- $missing = append $missing "config.environments is empty, so nothing would be captured; name at least one environment (see values.yaml)" }}
+{{- end }}
+{{- $shareless := include "flagsmith-heap-relay.shareless" .config }}
+{{- if and $shareless (not .root.Values.expectedPods) }}
+{{- $missing = append $missing (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that send at a time (2 x replicas and a rollout's surge), or give heap.share in config for: %s" $shareless) }}
+{{- end }}
+{{- with $missing }}
+{{- fail (join ". " .) }}
+{{- end }}
+{{- end }}
+
+{{/* What a mode has no use for would be ignored, so it has to be as it is by default. */}}
 {{- define "flagsmith-heap-relay.checkMode" -}}
-{{- $values := .root.Values }}
-{{- if eq $values.mode "sidecar" }}
-{{- $given := dict "outbox.persistence" $values.outbox.persistence.enabled "metrics.serviceMonitor" $values.metrics.serviceMonitor.enabled }}
-{{- range list "autoscaling" "ingress" "networkPolicy" }}
-{{- $_ := set $given . (get $values .).enabled }}
+{{- $useless := dict "service" (list "metrics.podMonitor" "sidecar.native") "sidecar" (list
+      "affinity" "autoscaling" "imagePullSecrets" "ingress" "metrics.serviceMonitor" "networkPolicy" "nodeSelector"
+      "outbox.persistence" "podAnnotations" "podDisruptionBudget" "podLabels" "priorityClassName" "replicaCount" "rollout"
+      "service" "serviceAccount" "tolerations" "topologySpreadConstraints") }}
+{{- $told := dict
+      "service" "mode service has no use for: %s; leave them out (metrics.serviceMonitor is for a service), or set mode: sidecar"
+      "sidecar" "mode sidecar makes no pods, so it has no use for: %s; leave them out and say so in the chart of the app, or set mode: service" }}
+{{- $defaults := .root.Files.Get "files/defaults.yaml" | fromYaml }}
+{{- $given := list }}
+{{- range get $useless .root.Values.mode }}
+{{- if ne (include "flagsmith-heap-relay.at" (list $defaults .)) (include "flagsmith-heap-relay.at" (list $.root.Values .)) }}
+{{- $given = append $given . }}
 {{- end }}
-{{- range list "affinity" "imagePullSecrets" "nodeSelector" "podAnnotations" "podLabels" "priorityClassName" "tolerations" }}
-{{- $_ := set $given . (get $values .) }}
 {{- end }}
-{{- $names := list }}
-{{- range $name, $value := $given }}
-{{- if $value }}
-{{- $names = append $names $name }}
+{{- with $given }}
+{{- fail (printf (get $told $.root.Values.mode) (join ", " .)) }}
 {{- end }}
 {{- end }}
-{{- with $names }}
-{{- fail (printf "mode sidecar makes no pods, so it has no use for: %s; leave them out and say so in the chart of the app, or set mode: service" (join ", " .)) }}
+
+{{/* As many pods are expected as there can be. */}}
+{{- define "flagsmith-heap-relay.checkPods" -}}
+{{- $most := include "flagsmith-heap-relay.mostPods" .root | int }}
+{{- $expected := int .root.Values.expectedPods }}
+{{- if and (include "flagsmith-heap-relay.shareless" .config) (lt $expected $most) }}
+{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" $expected $most) }}
 {{- end }}
-{{- else if $values.metrics.podMonitor.enabled }}
-{{- fail "metrics.podMonitor is for mode sidecar; use metrics.serviceMonitor" }}
+{{- end }}
+
+{{/* A share that config gives is one pod's. All together may use 0.92 of Heap's limits, as a relay alone may. */}}
+{{- define "flagsmith-heap-relay.checkShares" -}}
+{{- $most := include "flagsmith-heap-relay.mostPods" .root | int }}
+{{- range .config.environments }}
+{{- $share := coalesce (dig "heap" "share" nil .) (dig "defaults" "heap" "share" nil $.config) }}
+{{- if and (not (kindIs "string" $share)) (gt (mulf (float64 $share) $most) 0.92) }}
+{{- fail (printf "heap.share of %s is %v, but %d pods can send at a time, each with that part of Heap's limits; write at most %.4f, or leave it out for expectedPods to divide them" .name $share $most (divf 0.8 $most)) }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -37,6 +71,10 @@
 {{- if eq .mode "service" }}
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
 {{- fail (printf "autoscaling.minReplicas is %d, more than maxReplicas, %d; lower the one or raise the other" (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
+{{- end }}
+{{- $resources := default dict .resources }}
+{{- if and .autoscaling.enabled (not (or (dig "requests" "cpu" "" $resources) (dig "limits" "cpu" "" $resources))) }}
+{{- fail "autoscaling needs resources.requests.cpu, of which targetCPUUtilizationPercentage is a part; give it" }}
 {{- end }}
 {{- if and (not .outbox.persistence.enabled) (eq (list .rollout.maxSurge .rollout.maxUnavailable | join " " | replace "%" "") "0 0") }}
 {{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no pod could be replaced; raise one of them" }}
@@ -74,6 +112,18 @@
 {{- $seconds := divf $needed 1000 | ceil | int }}
 {{- if lt (int .root.Values.terminationGracePeriodSeconds) $seconds }}
 {{- fail (printf "terminationGracePeriodSeconds is %d, but config.shutdown needs %d (grace + finish + drain + 5); raise the one or lower the others, or the kubelet kills the relay in the middle" (int .root.Values.terminationGracePeriodSeconds) $seconds) }}
+{{- end }}
+{{- end }}
+
+{{/* The outbox is on a volume: a relay that cannot write it passes flags on and captures nothing. */}}
+{{- define "flagsmith-heap-relay.checkMount" -}}
+{{- $url := .config.outbox.url }}
+{{- $kept := or (not (hasPrefix "sqlite:" $url)) (contains "${" $url) }}
+{{- range prepend (default list .root.Values.extraVolumeMounts) (dict "mountPath" "/var/lib/relay") }}
+{{- $kept = or $kept (hasPrefix (printf "sqlite:///%s/" (trimSuffix "/" .mountPath)) $url) }}
+{{- end }}
+{{- if not $kept }}
+{{- fail (printf "config.outbox.url is %s, which is on no volume, and the container's own files are read-only; leave it out, or write a path below one of extraVolumeMounts" $url) }}
 {{- end }}
 {{- end }}
 

@@ -41,9 +41,6 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 {{/* The whole configuration, checked as far as the cluster is concerned. */}}
 {{- define "flagsmith-heap-relay.config" -}}
 {{- $config := mustMergeOverwrite (fromYaml (include "flagsmith-heap-relay.baseConfig" .)) (deepCopy .Values.config) }}
-{{- if not $config.environments }}
-{{- fail "config.environments is empty, so nothing would be captured; name at least one environment (see values.yaml)" }}
-{{- end }}
 {{- include "flagsmith-heap-relay.check" (dict "root" . "config" $config) }}
 {{- $share := include "flagsmith-heap-relay.share" (dict "root" . "config" $config) }}
 {{- if $share }}
@@ -54,35 +51,34 @@ shutdown: {grace: 15s, finish: 5s, drain: 10s}
 
 {{/* Each pod's part of Heap's limits; nothing where config says all of them. */}}
 {{- define "flagsmith-heap-relay.share" -}}
-{{- $given := dig "defaults" "heap" "share" "" .config }}
-{{- $missing := list }}
-{{- range .config.environments }}
-{{- if not (or $given (dig "heap" "share" "" .)) }}
-{{- $missing = append $missing .name }}
-{{- end }}
-{{- end }}
-{{- if $missing }}
-{{- $pods := .root.Values.expectedPods }}
-{{- if not $pods }}
-{{- fail (printf "expectedPods is missing: Heap's limits are per app, so each pod may use its part of them only; set it to the most pods that send at a time (2 x replicas and a rollout's surge), or give heap.share in config for: %s" (join ", " $missing)) }}
-{{- end }}
-{{- include "flagsmith-heap-relay.checkPods" .root }}
-{{- divf 0.8 $pods | printf "%.6f" }}
+{{- if include "flagsmith-heap-relay.shareless" .config }}
+{{- divf 0.8 .root.Values.expectedPods | printf "%.6f" }}
 {{- end }}
 {{- end }}
 
-{{/* A pod that was told to stop still delivers, and a Deployment does not wait for it: beside all its replicas and its surge
-     there may be as many that terminate. A StatefulSet's pod comes when the one before it is gone. Another chart's pods are
-     not known here. */}}
-{{- define "flagsmith-heap-relay.checkPods" -}}
-{{- if eq .Values.mode "service" }}
+{{/* Names of the environments whose part config does not say. */}}
+{{- define "flagsmith-heap-relay.shareless" -}}
+{{- $names := list }}
+{{- range .environments | default (list (dict "name" "all environments")) }}
+{{- if not (or (dig "defaults" "heap" "share" "" $) (dig "heap" "share" "" .)) }}
+{{- $names = append $names .name }}
+{{- end }}
+{{- end }}
+{{- join ", " $names }}
+{{- end }}
+
+{{/* The most pods that send at a time. One that was told to stop still delivers, and a Deployment does not wait for it:
+     beside all its replicas and its surge there may be as many that terminate. A StatefulSet's pod comes when the one before
+     it is gone. Another chart's pods are not known here. */}}
+{{- define "flagsmith-heap-relay.mostPods" -}}
+{{- if eq .Values.mode "sidecar" }}
+{{- .Values.expectedPods | default 1 | int }}
+{{- else }}
 {{- $most := .Values.autoscaling.enabled | ternary .Values.autoscaling.maxReplicas .Values.replicaCount | int }}
 {{- if not .Values.outbox.persistence.enabled }}
 {{- $surge := toString .Values.rollout.maxSurge }}
 {{- $most = add (mul 2 $most) (hasSuffix "%" $surge | ternary (divf (mulf $most (float64 (trimSuffix "%" $surge))) 100 | ceil) (float64 $surge) | int) }}
 {{- end }}
-{{- if lt (int .Values.expectedPods) (int $most) }}
-{{- fail (printf "expectedPods is %d, but %d pods can send at a time (a rollout's surge, and old pods that still deliver, included); set it to at least that, or they pass Heap's limits together" (int .Values.expectedPods) (int $most)) }}
-{{- end }}
+{{- $most }}
 {{- end }}
 {{- end }}

@@ -9,6 +9,15 @@
 {{- $value }}
 {{- end }}
 
+{{/* What stands in values at a path, as JSON: list of values and "a.b.c". */}}
+{{- define "flagsmith-heap-relay.at" -}}
+{{- $found := first . }}
+{{- range last . | splitList "." }}
+{{- $found = get $found . }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
+
 {{/* Milliseconds of a duration: "250ms", "1.5h", 0. */}}
 {{- define "flagsmith-heap-relay.milliseconds" -}}
 {{- $units := dict "" 0 "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 }}
@@ -24,7 +33,7 @@
 {{/* The ports of a part of networkPolicy, with blanks between: its own, or those of the addresses: dict "policy", "name",
      "urls". */}}
 {{- define "flagsmith-heap-relay.portsOf" -}}
-{{- $ports := (get .policy .name).ports }}
+{{- $ports := default list (get .policy .name).ports }}
 {{- if not $ports }}
 {{- range .urls }}
 {{- if contains "${" . }}
