@@ -11,6 +11,7 @@ from bench.comparison import flagsmith
 from bench.load import Demand
 from bench.process import free_port, python
 from bench.relays import FIGURES_SECONDS, Relay, relay
+from relay.allocator import GIVE_BACK_SECONDS
 
 CAPTURED = 100_000
 WAITING = 10_000
@@ -20,7 +21,7 @@ ENVIRONMENTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory in MB, and how much work came before it."""
+    """Resident memory in MB at rest, and how much work came before it."""
 
     captured: int
     waiting: int
@@ -41,6 +42,8 @@ def memory(folder: Path) -> Memory:
         heap.close()
         while measured.figure("relay_outbox_events") < WAITING:
             _ask(measured, 1)
+        measured.process.rest()
+        time.sleep(GIVE_BACK_SECONDS + 1)
         return Memory(
             captured=int(measured.figure("relay_captured_total")),
             waiting=int(measured.figure("relay_outbox_events")),

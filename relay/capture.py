@@ -73,8 +73,9 @@ class Capture:
         # Monotonic: when counts that come without events are due again; somebody may wait for them.
         self._tell_at = self._slice_ends = self._clock.monotonic()
         self._hurried = False
-        self._work = asyncio.Event()
+        self._small_work = asyncio.Event()
         self._large_work = asyncio.Event()
+        self._to_commit = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         # What was refused by reason since it began; a full disk refuses for hours, and is said once.
@@ -104,10 +105,12 @@ class Capture:
         self._count(environment.name)
         self._metrics.captured.labels(environment.name).inc()
         self._note(environment.name, "skipped", reason)
+        self._to_commit.set()
 
     async def run(self) -> None:
         """Read and commit what is offered, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_small(), name="capture.small")
             tasks.create_task(self._read_large(), name="capture.large")
             tasks.create_task(self._commit_for_ever(), name="capture.commit")
 
@@ -116,7 +119,7 @@ class Capture:
         self._hurried, self._tell_at = True, self._clock.monotonic()
         try:
             while not self._idle.is_set():
-                self._work.set()
+                self._to_commit.set()
                 await self._idle.wait()
         finally:
             self._hurried = False
@@ -128,6 +131,7 @@ class Capture:
         self._count(environment.name)
         self._metrics.captured.labels(environment.name).inc()
         self._note(environment.name, "refused", reason)
+        self._to_commit.set()
 
     def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
         """Queue an exchange that holds *size* reserved bytes."""
@@ -138,43 +142,34 @@ class Capture:
             self._read_in_thread(offer)
         else:
             self._small.append(offer)
-            self._work.set()
+            self._small_work.set()
         return committed
 
-    # The worker.
-
-    async def _commit_for_ever(self) -> None:
-        while True:
-            await self.daily_cap.begin()
-            await self._wait_for_work()
-            if not self._before_answer:
-                await asyncio.sleep(GATHER_SECONDS)
-            self._work.clear()
-            self._begin_slice()
-            await self._read_small()
-            await self._commit()
-
-    async def _wait_for_work(self) -> None:
-        if not self._tally and not self._coalescer.untold:
-            await self._work.wait()
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, self._tell_at - self._clock.monotonic())):
-                await self._work.wait()
+    # The workers: two that read, and one that commits what they have read meanwhile.
 
     async def _read_small(self) -> None:
-        while self._small and len(self._done) < COMMIT_EVENTS:
-            offer = self._small.popleft()
-            if known := self._coalescer.know(offer.exchange):
-                self._done.append(_Outcome(offer, known))
-            elif prepared := self._reader.read_small(offer.exchange):
-                self._done.append(_Outcome(offer, prepared.state, prepared))
-            else:
-                self._read_in_thread(offer)
-            if self._is_long():
-                await self._breathe()
-        if self._small:
-            self._work.set()
+        while True:
+            await self._small_work.wait()
+            if not self._before_answer:
+                await asyncio.sleep(GATHER_SECONDS)
+            self._small_work.clear()
+            self._begin_slice()
+            while self._small and len(self._done) < COMMIT_EVENTS:
+                self._read(self._small.popleft())
+                if self._is_long():
+                    await self._breathe()
+
+    def _read(self, offer: "_Offer") -> None:
+        if known := self._coalescer.know(offer.exchange):
+            self._hand_over(_Outcome(offer, known))
+        elif prepared := self._reader.read_small(offer.exchange):
+            self._hand_over(_Outcome(offer, prepared.state, prepared))
+        else:
+            self._read_in_thread(offer)
+
+    def _hand_over(self, outcome: "_Outcome") -> None:
+        self._done.append(outcome)
+        self._to_commit.set()
 
     def _read_in_thread(self, offer: "_Offer") -> None:
         self._large.append(offer)
@@ -186,15 +181,32 @@ class Capture:
                 # Taken off once it is read, so that none is lost where the task is broken off and restarted.
                 offer = self._large[0]
                 prepared = await asyncio.to_thread(self._reader.read, offer.exchange)
-                self._done.append(_Outcome(self._large.popleft(), prepared.state, prepared))
-                self._work.set()
+                self._hand_over(_Outcome(self._large.popleft(), prepared.state, prepared))
             await self._large_work.wait()
             self._large_work.clear()
+
+    async def _commit_for_ever(self) -> None:
+        while True:
+            await self.daily_cap.begin()
+            await self._wait_for_outcomes()
+            self._to_commit.clear()
+            self._begin_slice()
+            await self._commit()
+
+    async def _wait_for_outcomes(self) -> None:
+        if not self._tally and not self._coalescer.untold:
+            await self._to_commit.wait()
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._tell_at - self._clock.monotonic())):
+                await self._to_commit.wait()
 
     async def _commit(self) -> None:
         outcomes = self._done[:]
         round_ = await self._coalescer.begin({one.state.who for one in outcomes if one.state})
         del self._done[: len(outcomes)]
+        if self._small:
+            self._small_work.set()  # there is room for more
         for name, times in Counter(one.offer.exchange.environment.name for one in outcomes).items():
             self._metrics.captured.labels(name).inc(times)
         batch = _Batch()

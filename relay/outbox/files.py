@@ -16,6 +16,8 @@ from relay.outbox.schema import migrate, recognise, require_current
 BUSY_SECONDS = 5.0
 # The log of changes is cut to this once it was copied into the file: one great burst must not keep the disk for ever.
 LOG_BYTES = 16 * 2**20
+# Pages that a reader keeps, in KiB: it looks at a few rows here and there, and goes through the rest once.
+READER_KIB = 512
 
 
 def make_folder(folder: Path) -> None:
@@ -46,7 +48,9 @@ def open_as_guest(path: Path, *, read_only: bool = False) -> Database:
     database = _connect(path)
     try:
         require_current(database)
-        database.execute(f"PRAGMA query_only = {int(read_only)}")
+        if read_only:
+            database.execute("PRAGMA query_only = ON")
+            database.execute(f"PRAGMA cache_size = -{READER_KIB}")
     except BaseException:
         database.close()
         raise
