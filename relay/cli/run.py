@@ -14,6 +14,7 @@ from relay import log
 from relay.allocator import share_one_heap
 from relay.app import Relay
 from relay.cli.options import config_file
+from relay.descriptors import allow_most
 from relay.last_good import ConfigFile, open_file
 from relay.watch import tell_mistakes, tell_warnings
 
@@ -32,6 +33,7 @@ def run(path: Path) -> None:
     tell(file)
     sys.setswitchinterval(TURN_SECONDS)
     share_one_heap()
+    allow_most()
     asyncio.run(serve(file))
 
 
