@@ -11,7 +11,7 @@ import click
 import structlog
 
 from relay import log
-from relay.allocator import share_one_heap
+from relay.allocator import set_apart_what_stays, share_one_heap
 from relay.app import Relay
 from relay.cli.options import config_file
 from relay.descriptors import allow_most
@@ -63,5 +63,7 @@ async def serve(file: ConfigFile) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, relay.look_at_file)
+    setting_apart = asyncio.create_task(set_apart_what_stays(relay.started), name="allocator.start")
     with suppress(asyncio.CancelledError):
         await running
+    setting_apart.cancel()
