@@ -306,7 +306,7 @@ def expire(database: sqlite3.Connection, *, before: float, now: float, dead_lett
     return Counter(one.environment for one in expired.values())
 
 
-def forget(database: sqlite3.Connection, *, before: float) -> int:
+def drop_old(database: sqlite3.Connection, *, before: float) -> int:
     """Drop a slice of the dead letters made before *before*; return how many, 0 at the end."""
     rows = database.execute(
         "SELECT id, environment, reason, size FROM dead_letters WHERE made_at < ? ORDER BY made_at, id LIMIT ?",

@@ -86,7 +86,7 @@ def days(database: sqlite3.Connection) -> dict[str, dict[str, int]]:
     return found
 
 
-def forget_days(database: sqlite3.Connection, before: str) -> None:
+def drop_days(database: sqlite3.Connection, before: str) -> None:
     """Forget the days before the one named, but for each environment's last few."""
     database.execute(
         "DELETE FROM books WHERE book = :day AND reason < :before AND :kept <= (SELECT count(*) FROM books AS later"
