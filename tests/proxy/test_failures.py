@@ -304,6 +304,17 @@ async def test_an_unreadable_request_gets_400_in_our_own_words(
     assert flagsmith_raw.connections == []
 
 
+async def test_a_body_in_another_transfer_coding_than_chunked_gets_400(
+    bench: Bench, flagsmith_raw: RawFlagsmith
+) -> None:
+    """It would go on without saying how it is coded."""
+    head = ask(b"/", b"Transfer-Encoding: gzip, chunked", method=b"POST")
+
+    assert error(await bench.ask(head + b"3\r\nabc\r\n0\r\n\r\n")) == (400, "request_transfer_coding")
+
+    assert flagsmith_raw.connections == []
+
+
 async def test_a_long_header_gets_400_and_the_limit_is_ours_to_set(
     flagsmith_raw: RawFlagsmith, start_proxy: StartProxy
 ) -> None:
