@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import load, nginx
 from bench.load import Demand, Load
 from bench.process import Process, free_port, python
-from bench.relays import Relay, relay
+from bench.relays import MeasuredRelay, relay
 
 DIRECT = "Flagsmith itself"
 BASELINE = "plain aiohttp proxy"
@@ -84,7 +84,7 @@ def compare(folder: Path, rounds: int, seconds: int) -> Comparison:
         )
 
 
-def _unchanged(relay: Relay) -> tuple[float, float]:
+def _unchanged(relay: MeasuredRelay) -> tuple[float, float]:
     """How many answers were captured, and how many of them had nothing new."""
     return relay.figure("relay_captured_total"), relay.figure("relay_skipped_total")
 

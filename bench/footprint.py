@@ -10,7 +10,7 @@ from bench import load
 from bench.comparison import flagsmith
 from bench.load import Demand
 from bench.process import free_port, python
-from bench.relays import FIGURES_SECONDS, Relay, relay
+from bench.relays import FIGURES_SECONDS, MeasuredRelay, relay
 from relay.allocator import GIVE_BACK_SECONDS
 
 CAPTURED = 100_000
@@ -52,7 +52,7 @@ def memory(folder: Path) -> Memory:
         )
 
 
-def _ask(measured: Relay, seconds: int) -> None:
+def _ask(measured: MeasuredRelay, seconds: int) -> None:
     load.run(measured.process.url, Demand(32, seconds, ENVIRONMENTS))
     time.sleep(2 * FIGURES_SECONDS)
 

@@ -19,7 +19,7 @@ FIGURES_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
+class MeasuredRelay:
     """A relay under measurement."""
 
     process: Process
@@ -63,7 +63,7 @@ def relay(
     environments: int = 1,
     apps: int | None = None,
     send: str = "every_call",
-) -> Iterator[Relay]:
+) -> Iterator[MeasuredRelay]:
     """A ready relay; without *heap* it captures nothing. Each environment has an app of its own, or one of *apps*."""
     port, admin = free_port(), free_port()
     config = folder / f"{name}.yaml"
@@ -81,7 +81,7 @@ def relay(
     }
     config.write_text(yaml.safe_dump(settings))
     with started([sys.executable, "-m", "relay", "run", "-c", str(config)], port) as process:
-        relay = Relay(process, f"http://127.0.0.1:{admin}")
+        relay = MeasuredRelay(process, f"http://127.0.0.1:{admin}")
         relay.wait_until_ready()
         yield relay
 

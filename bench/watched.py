@@ -13,7 +13,7 @@ from bench import load
 from bench.comparison import BUSY_CONNECTIONS, flagsmith
 from bench.load import Demand
 from bench.process import free_port, python
-from bench.relays import Relay, relay
+from bench.relays import MeasuredRelay, relay
 
 MANY = 1_000
 EVERY_SECONDS = 1.0
@@ -24,7 +24,7 @@ PATHS = ("/metrics", "/status.json", "/healthz")
 class Case:
     """A relay, and whether somebody watches it."""
 
-    relay: Relay
+    relay: MeasuredRelay
     environments: int
     watched: bool
 

@@ -1,7 +1,8 @@
-"""The C library's memory: one heap for all threads, and what was freed goes back to the system now and then."""
+"""Memory: one heap for all threads; what was freed goes back to the system; what stays is not searched for garbage."""
 
 import asyncio
 import ctypes
+import gc
 from contextlib import suppress
 
 # glibc gives each thread a heap of its own, a fifth of the relay's memory, measured (man 3 mallopt). Python's lock lets
@@ -27,3 +28,14 @@ async def give_back_for_ever() -> None:
     while True:
         await asyncio.sleep(GIVE_BACK_SECONDS)
         await asyncio.to_thread(give_back, 0)
+
+
+async def set_apart_what_stays(started: asyncio.Event) -> None:
+    """Have Python's collector leave alone what there is once *started*.
+
+    Otherwise every flag call waits while it looks through modules and settings for garbage, again and again: 25 ms at
+    least, and 300 ms with 3,000 Heap apps, measured.
+    """
+    await started.wait()
+    gc.collect()
+    gc.freeze()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from relay.coalescing import Coalescer, Round, State
+from relay.coalescing import Coalescer, Decisions, State
 from relay.core.coalesce import UNCHANGED, tolerated
 from relay.core.daily import OVER_CAP
 from relay.daily_cap import DailyCap
@@ -68,7 +68,7 @@ class Capture:
         self.forecasts = Forecasts(self._clock)
         self._small: deque[_Offer] = deque()
         self._large: deque[_Offer] = deque()
-        self._done: list[_Outcome] = []
+        self._done: list[_Case] = []
         self._tally: Counter[tuple[str, str, str]] = Counter()
         # Monotonic: when counts that come without events are due again; somebody may wait for them.
         self._tell_at = self._slice_ends = self._clock.monotonic()
@@ -161,14 +161,14 @@ class Capture:
 
     def _read(self, offer: "_Offer") -> None:
         if known := self._coalescer.know(offer.exchange):
-            self._hand_over(_Outcome(offer, known))
+            self._hand_over(_Case(offer, known))
         elif prepared := self._reader.read_small(offer.exchange):
-            self._hand_over(_Outcome(offer, prepared.state, prepared))
+            self._hand_over(_Case(offer, prepared.state, prepared))
         else:
             self._read_in_thread(offer)
 
-    def _hand_over(self, outcome: "_Outcome") -> None:
-        self._done.append(outcome)
+    def _hand_over(self, case: "_Case") -> None:
+        self._done.append(case)
         self._to_commit.set()
 
     def _read_in_thread(self, offer: "_Offer") -> None:
@@ -181,19 +181,19 @@ class Capture:
                 # Taken off once it is read, so that none is lost where the task is broken off and restarted.
                 offer = self._large[0]
                 prepared = await asyncio.to_thread(self._reader.read, offer.exchange)
-                self._hand_over(_Outcome(self._large.popleft(), prepared.state, prepared))
+                self._hand_over(_Case(self._large.popleft(), prepared.state, prepared))
             await self._large_work.wait()
             self._large_work.clear()
 
     async def _commit_for_ever(self) -> None:
         while True:
             await self.daily_cap.begin()
-            await self._wait_for_outcomes()
+            await self._wait_for_cases()
             self._to_commit.clear()
             self._begin_slice()
             await self._commit()
 
-    async def _wait_for_outcomes(self) -> None:
+    async def _wait_for_cases(self) -> None:
         if not self._tally and not self._coalescer.untold:
             await self._to_commit.wait()
             return
@@ -202,17 +202,17 @@ class Capture:
                 await self._to_commit.wait()
 
     async def _commit(self) -> None:
-        outcomes = self._done[:]
-        round_ = await self._coalescer.begin({one.state.who for one in outcomes if one.state})
-        del self._done[: len(outcomes)]
+        cases = self._done[:]
+        decisions = await self._coalescer.begin({one.state.who for one in cases if one.state})
+        del self._done[: len(cases)]
         if self._small:
             self._small_work.set()  # there is room for more
-        for name, times in Counter(one.offer.exchange.environment.name for one in outcomes).items():
+        for name, times in Counter(one.offer.exchange.environment.name for one in cases).items():
             self._metrics.captured.labels(name).inc(times)
         batch = _Batch()
         try:
-            for outcome in outcomes:
-                await self._decide(outcome, round_, batch)
+            for case in cases:
+                await self._decide(case, decisions, batch)
                 if self._is_long():
                     await self._breathe()
             for name, times in batch.unchanged.items():
@@ -221,34 +221,34 @@ class Capture:
             if not await self._store(batch):
                 await self._store(_Batch())
         finally:
-            for outcome in outcomes:
-                self._let_go(outcome.offer)
+            for case in cases:
+                self._let_go(case.offer)
         self.daily_cap.say()
         if not self.in_hand.total():
             self._idle.set()
 
-    async def _decide(self, outcome: "_Outcome", round_: Round, batch: "_Batch") -> None:
-        """Add to *batch* what becomes of *outcome*: all of it, unless it is sent only as news, and is none."""
-        exchange, state, prepared = outcome.offer.exchange, outcome.state, outcome.prepared
-        verdict = round_.decide(state, exchange.received_at) if state else None
+    async def _decide(self, case: "_Case", decisions: Decisions, batch: "_Batch") -> None:
+        """Add to *batch* what becomes of *case*: all of it, unless it is sent only as news, and is none."""
+        exchange, state, prepared = case.offer.exchange, case.state, case.prepared
+        verdict = decisions.decide(state, exchange.received_at) if state else None
         if prepared and state:
             self._coalescer.learn(exchange, state)
         if state and verdict == UNCHANGED:
-            self._rest(outcome, state, round_, batch)
+            self._rest(case, state, decisions, batch)
             return
         prepared = prepared or await self._read_after_all(exchange)
         prepared = self._capped(prepared.sent_for(verdict) if verdict else prepared)
         if prepared.state:
-            round_.send(prepared.state, exchange.received_at)
+            decisions.send(prepared.state, exchange.received_at)
         self._add(exchange.environment, prepared, batch)
 
-    def _rest(self, outcome: "_Outcome", state: State, round_: Round, batch: "_Batch") -> None:
+    def _rest(self, case: "_Case", state: State, decisions: Decisions, batch: "_Batch") -> None:
         """Let an unchanged one be, at once or when what it is like is stored."""
-        if round_.is_sending(state.who):
-            batch.resting.append(outcome)
+        if decisions.is_sending(state.who):
+            batch.resting.append(case)
         else:
             batch.unchanged[state.environment.name] += 1
-            self._coalescer.repeat(state.who, 1, outcome.offer.exchange.received_at)
+            self._coalescer.repeat(state.who, 1, case.offer.exchange.received_at)
 
     def _capped(self, prepared: Prepared) -> Prepared:
         """*prepared*, skipped where it is an event that its environment's daily cap stops."""
@@ -328,11 +328,11 @@ class Capture:
         return True
 
     def _count_stored(self, batch: "_Batch") -> None:
-        for outcome in batch.resting:
-            if state := outcome.state:
+        for case in batch.resting:
+            if state := case.state:
                 self.forecasts.see(state.environment.name, UNCHANGED, 1)
                 self._note(state.environment.name, "skipped", UNCHANGED.reason)
-                self._coalescer.repeat(state.who, 1, outcome.offer.exchange.received_at)
+                self._coalescer.repeat(state.who, 1, case.offer.exchange.received_at)
         made = Counter((entry.environment, entry.verdict.reason) for entry in batch.journal if entry.verdict.send)
         for (environment, reason), events in made.items():
             self._metrics.events.labels(environment, reason).inc(events)
@@ -346,7 +346,7 @@ class Capture:
         reason = "outbox_full" if isinstance(failure, OutboxFull) else "outbox_error"
         self.daily_cap.take_back(batch.events)
         environments = Counter(event.environment for event in batch.entries())
-        environments.update(outcome.offer.exchange.environment.name for outcome in batch.resting)
+        environments.update(case.offer.exchange.environment.name for case in batch.resting)
         for environment, times in environments.items():
             self._note(environment, "refused", reason, times)
         if not environments:
@@ -395,7 +395,9 @@ class _Offer:
 
 
 @dataclass(slots=True)
-class _Outcome:
+class _Case:
+    """What to decide about."""
+
     offer: _Offer
     # Of what is sent only as news.
     state: State | None
@@ -414,7 +416,7 @@ class _Batch:
     fingerprints: dict[str, int] = field(default_factory=dict)
     environments: dict[str, Environment] = field(default_factory=dict)
     # Those that are unchanged only if what comes before them in this put is stored.
-    resting: list[_Outcome] = field(default_factory=list)
+    resting: list[_Case] = field(default_factory=list)
     # Answers that were unchanged whatever becomes of the rest, by environment.
     unchanged: Counter[str] = field(default_factory=Counter)
 

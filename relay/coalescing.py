@@ -52,12 +52,12 @@ class Coalescer:
         if _size(exchange) <= COMPARED_BYTES:
             self._known.put(_likeness(exchange), state)
 
-    async def begin(self, whos: Collection[Who]) -> "Round":
+    async def begin(self, whos: Collection[Who]) -> "Decisions":
         """Begin to decide about *whos*. What the outbox cannot tell is not known, and so is sent."""
         try:
-            return Round(await self._outbox.recall(whos))
+            return Decisions(await self._outbox.recall(whos))
         except OutboxError:
-            return Round({})
+            return Decisions({})
 
     def repeat(self, who: Who, times: int, at: float) -> None:
         """Count answers that were unchanged, the last of them received *at* (seconds since 1970)."""
@@ -83,12 +83,12 @@ class Coalescer:
             self.repeat(who, repeat.times, repeat.at)
 
 
-class Round:
+class Decisions:
     """The decisions of one commit: in order, each as if what was decided before it was sent."""
 
     def __init__(self, last: dict[Who, Sent]) -> None:
         self._last = last
-        # Who has something to be sent in this round.
+        # Who has something to be sent among them.
         self._sending: set[Who] = set()
 
     def decide(self, state: State, at: float) -> Verdict:

@@ -109,7 +109,7 @@ class Metrics:
                 for reason in words:
                     metric.labels(environment, reason)
 
-    def forget(self, environments: Collection[str]) -> None:
+    def end(self, environments: Collection[str]) -> None:
         """End every series of *environments*."""
         for one in fields(self):
             metric: MetricWrapperBase = getattr(self, one.name)

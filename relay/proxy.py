@@ -37,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 # Methods without side effects (RFC 9110, 9.2.1) that are sent once more on a fresh connection.
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
+# The longest silence in a request's body, in seconds, while requests are many: callers that went away in the middle of
+# theirs must not take the place of those that ask for flags.
+HURRIED_SECONDS = 5.0
 # Keys that are named in the log; a caller that invents keys must not fill it.
 NAMED_KEYS = 1000
 # The metrics' word for "no environment of the YAML".
@@ -177,7 +180,7 @@ class Proxy:
             await go_on(request)
         while True:
             try:
-                async with asyncio.timeout(self._listen.idle_timeout):
+                async with asyncio.timeout(self._body_patience):
                     chunk = await request.content.readany()
             except TimeoutError as silence:
                 raise RequestRefused(408, "body_timeout") from silence
@@ -187,6 +190,11 @@ class Proxy:
                 return
             passage.tee.request_chunk(chunk)
             yield chunk
+
+    @property
+    def _body_patience(self) -> float:
+        idle = self._listen.idle_timeout
+        return min(idle, HURRIED_SECONDS) if self._upstream.crowded else idle
 
     # The way back.
 

@@ -98,6 +98,11 @@ class Upstream:
         """How Flagsmith's certificate is verified, as asyncio takes it. Raises StartError."""
         return _tls(self._config)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more than half of the requests that may be in flight are."""
+        return 2 * self._in_flight > self._config.max_in_flight
+
     async def send(self, outgoing: Outgoing, *, fresh: bool = False) -> "UpstreamAnswer":
         """Send once and return when the answer's headers are there; the answer must be closed in the end.
 

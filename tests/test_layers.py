@@ -18,7 +18,14 @@ LAYERS: list[list[set[str]]] = [
     [{"relay.config"}],
     [{"relay.core"}],
     [{"relay.metrics"}, {"relay.log"}],
-    [{"relay.outbox"}, {"relay.heap"}, {"relay.upstream"}, {"relay.supervise"}, {"relay.allocator"}],
+    [
+        {"relay.outbox"},
+        {"relay.heap"},
+        {"relay.upstream"},
+        {"relay.supervise"},
+        {"relay.allocator"},
+        {"relay.descriptors"},
+    ],
     [
         {
             "relay.capture",

@@ -138,7 +138,7 @@ class Figures:
         known = self.reading.environments
         self._metrics.begin(found.environments.keys() - known.keys())
         if gone := known.keys() - found.environments.keys():
-            self._metrics.forget(gone)
+            self._metrics.end(gone)
         hours = {} if found.read_at is None else self._hours(found.kept())
         return replace(found, oldest=oldest_by_environment(found.levels), hours=hours)
 

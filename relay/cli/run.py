@@ -11,9 +11,10 @@ import click
 import structlog
 
 from relay import log
-from relay.allocator import share_one_heap
+from relay.allocator import set_apart_what_stays, share_one_heap
 from relay.app import Relay
 from relay.cli.options import config_file
+from relay.descriptors import allow_most
 from relay.last_good import ConfigFile, open_file
 from relay.watch import tell_mistakes, tell_warnings
 
@@ -32,6 +33,7 @@ def run(path: Path) -> None:
     tell(file)
     sys.setswitchinterval(TURN_SECONDS)
     share_one_heap()
+    allow_most()
     asyncio.run(serve(file))
 
 
@@ -61,5 +63,7 @@ async def serve(file: ConfigFile) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, relay.look_at_file)
+    setting_apart = asyncio.create_task(set_apart_what_stays(relay.started), name="allocator.start")
     with suppress(asyncio.CancelledError):
         await running
+    setting_apart.cancel()

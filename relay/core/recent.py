@@ -35,7 +35,7 @@ class Recent(Generic[K, V]):
         self._young[key] = value
         self._old.pop(key, None)
 
-    def forget(self, key: K) -> None:
+    def discard(self, key: K) -> None:
         """Let *key* stand for nothing."""
         self._young.pop(key, None)
         self._old.pop(key, None)

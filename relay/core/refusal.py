@@ -26,6 +26,7 @@ DETAILS = {
     "request_body_unreadable": "The request's body is not framed as HTTP/1.1 demands.",
     "request_head_too_large": "The request's line or a header is longer than listen.max_header_bytes.",
     "request_target_refused": "The relay answers requests for a path. It is not a forward proxy.",
+    "request_transfer_coding": "The request's body has another transfer coding than chunked. Send it without.",
     "request_unreadable": "This is not a request as HTTP/1.1 demands.",
     "relay_failed": "The relay failed to handle this request. Its log says more.",
 }

@@ -152,10 +152,10 @@ class Record:
         self.held = False
         self._accepted += 1
         self._same.clear()
-        self.forget(part)
+        self.decided(part)
 
-    def forget(self, part: Part) -> None:
-        """*part* is decided."""
+    def decided(self, part: Part) -> None:
+        """Heap has *part*, or it is set aside."""
         for claim in part:
             self._suspects.pop(claim.id, None)
 
@@ -240,7 +240,7 @@ class Round:
         self._record.accept(part)
         dead = tuple(self._doubts.values())
         self._doubts.clear()
-        self._record.forget(tuple(claim for claim, _ in dead))
+        self._record.decided(tuple(claim for claim, _ in dead))
         return Outcome(delivered=part, dead=dead)
 
     def _refuse(self, part: Part, answer: Answer) -> Outcome:
@@ -268,7 +268,7 @@ class Round:
         alike = self._record.alike(claim, answer.text)
         evident = named or self._record.vouched(claim)
         if evident and alike < SAME_REFUSALS and not self._record.held:
-            self._record.forget((claim,))
+            self._record.decided((claim,))
             return Outcome(dead=((claim, cause),))
         return self._doubt(claim, cause)
 

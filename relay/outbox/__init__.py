@@ -112,10 +112,10 @@ class Outbox(Protocol):
         ("dead_letters_full"). Attempts are counted, and the journal keeps the last five of each event.
         """
 
-    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
+    async def sweep(self, *, expired_before: float, drop_before: float, now: float) -> Counter[str]:
         """Dead-letter as "expired" what waits since before *expired_before* and is not leased.
 
-        Drop dead letters made before *forget_before* ("dead_letter_expired"). Works in slices, each of them all
+        Drop dead letters made before *drop_before* ("dead_letter_expired"). Works in slices, each of them all
         or nothing, so that others get their turn. Returns how many expired, by environment. Forgets the counts of
         days before *now*'s, but for the last few.
         """

@@ -42,7 +42,7 @@ class Keeper:
             return
         expired = await self._outbox.sweep(
             expired_before=reached - self._max_age,
-            forget_before=reached - self._dead_letter_max_age,
+            drop_before=reached - self._dead_letter_max_age,
             now=self._clock.wall(),
         )
         for environment, events in expired.items():

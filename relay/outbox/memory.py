@@ -209,7 +209,7 @@ class MemoryOutbox:
         self._journal.note_attempts(chain(died, retried), settlement.attempts, delivered=False)
         return frozenset(chain(acked, died, retried))
 
-    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
+    async def sweep(self, *, expired_before: float, drop_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else is ready goes in between."""
         total: Counter[str] = Counter()
         while old := list(islice(self._tables.old(expired_before, now), SLICE)):
@@ -218,11 +218,11 @@ class MemoryOutbox:
             self._tables.trim_dead_letters(self._dead_letter_bytes)
             total.update(waiting.event.environment for waiting in old)
             await asyncio.sleep(0)
-        while forgotten := list(islice(self._tables.made_before(forget_before), SLICE)):
-            for number in forgotten:
+        while letters := list(islice(self._tables.made_before(drop_before), SLICE)):
+            for number in letters:
                 self._tables.drop_dead_letter(number, "dead_letter_expired")
             await asyncio.sleep(0)
-        self._tables.forget_days(day_of(now))
+        self._tables.drop_days(day_of(now))
         return total
 
     # Operating.

@@ -92,7 +92,7 @@ class Tables:
                 found[environment][day] = events
         return dict(found)
 
-    def forget_days(self, before: str) -> None:
+    def drop_days(self, before: str) -> None:
         """Forget the days before the one named, but for each environment's last few."""
         for environment, days in self.days().items():
             for day in sorted(days)[:-DAYS_KEPT]:

@@ -41,7 +41,7 @@ class Recollection:
             self._believed_until = time.monotonic() + BELIEVED_SECONDS
         for who, sent in learned.items():
             if sent is None:
-                self._known.forget(who)
+                self._known.discard(who)
             else:
                 self._known.put(who, sent)
 

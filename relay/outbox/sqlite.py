@@ -156,7 +156,7 @@ class SqliteOutbox:
             self._recollection.doubt()
         return settled
 
-    async def sweep(self, *, expired_before: float, forget_before: float, now: float) -> Counter[str]:
+    async def sweep(self, *, expired_before: float, drop_before: float, now: float) -> Counter[str]:
         """Sweep slice by slice; whatever else waits for the writer goes in between."""
         most = self._bounds.dead_letter_bytes
         expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=most)
@@ -164,11 +164,11 @@ class SqliteOutbox:
         while expired := await self._writer.run(expire, Transaction.DURABLE):
             self._recollection.doubt()
             total += expired
-        while await self._writer.run(partial(statements.forget, before=forget_before), Transaction.DURABLE):
+        while await self._writer.run(partial(statements.drop_old, before=drop_before), Transaction.DURABLE):
             pass
         while await self._writer.run(sent.clear, Transaction.DURABLE):
             pass
-        await self._writer.run(partial(tables.forget_days, before=day_of(now)), Transaction.LIGHT)
+        await self._writer.run(partial(tables.drop_days, before=day_of(now)), Transaction.LIGHT)
         return total
 
     async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:

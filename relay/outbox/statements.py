@@ -310,7 +310,7 @@ def expire(database: Database, *, before: float, now: float, dead_letter_bytes: 
     return Counter(one.environment for one in expired.values())
 
 
-def forget(database: Database, *, before: float) -> int:
+def drop_old(database: Database, *, before: float) -> int:
     """Drop a slice of the dead letters made before *before*; return how many, 0 at the end."""
     rows = database.execute(
         "SELECT id, environment, reason, size FROM dead_letters WHERE made_at < ? ORDER BY made_at, id LIMIT ?",

@@ -83,7 +83,7 @@ def days(database: Database) -> dict[str, dict[str, int]]:
     return found
 
 
-def forget_days(database: Database, before: str) -> None:
+def drop_days(database: Database, before: str) -> None:
     """Forget the days before the one named, but for each environment's last few."""
     database.execute(
         "DELETE FROM books WHERE book = :day AND reason < :before AND :kept <= (SELECT count(*) FROM books AS later"

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Limit = Literal["app_minute", "identity_minute", "identity_requests"]
+LimitName = Literal["app_minute", "identity_minute", "identity_requests"]
 
 # Events per app and per identity in any 60 s (developers.heap.io/reference/bulk-track), requests per identity in any
 # 30 s (developers.heap.io/reference/track-1; whether bulk requests count is not said, so they do).
-LIMITS: Mapping[Limit, int] = {"app_minute": 15_000, "identity_minute": 1_000, "identity_requests": 30}
-SPANS: Mapping[Limit, float] = {"app_minute": 60, "identity_minute": 60, "identity_requests": 30}
+LIMITS: Mapping[LimitName, int] = {"app_minute": 15_000, "identity_minute": 1_000, "identity_requests": 30}
+SPANS: Mapping[LimitName, float] = {"app_minute": 60, "identity_minute": 60, "identity_requests": 30}
 
 # Whom a window is about: an app, and one identity of it or None for the whole app.
 Key = tuple[str, str | None]
@@ -20,7 +20,7 @@ Key = tuple[str, str | None]
 class Violation:
     """A limit was passed: *count* is what the window held once the request was added."""
 
-    limit: Limit
+    limit: LimitName
     app_id: str
     # Whose; None for the limit of the whole app.
     identity: str | None
@@ -67,7 +67,7 @@ class Meter:
     def __init__(self) -> None:
         self.violations: list[Violation] = []
         self._windows = {limit: Window(span) for limit, span in SPANS.items()}
-        self._peaks: dict[Limit, int] = dict.fromkeys(LIMITS, 0)
+        self._peaks: dict[LimitName, int] = dict.fromkeys(LIMITS, 0)
 
     @property
     def peaks(self) -> Peaks:
@@ -83,7 +83,7 @@ class Meter:
                 self._add("identity_requests", (app_id, identity), 1, now)
         return len(self.violations) == before
 
-    def _add(self, limit: Limit, key: Key, amount: int, now: float) -> None:
+    def _add(self, limit: LimitName, key: Key, amount: int, now: float) -> None:
         total = self._windows[limit].add(key, amount, now)
         self._peaks[limit] = max(self._peaks[limit], total)
         if total > LIMITS[limit]:

@@ -20,6 +20,12 @@ from relay.supervise import supervised
 
 __all__ = ["LaneState", "Sender"]
 
+# An idle lane looks into the outbox about so often, in seconds: an operator's command may have put dead letters back
+# from another process. All of them together look at most so often in a second, for a look takes a third of a
+# millisecond of what flags could use.
+LOOK_IDLE = 2.0
+LOOKS = 250
+
 
 class Sender:
     """One courier for each lane, so that no Heap app delays another. Enter it before `run`, leave it after.
@@ -135,9 +141,13 @@ class Sender:
         orders = Orders(self._sleep)
         heap = Heap(self._session, lane, self._clock)
         attempts = Attempts(heap, self._outbox, share, self._metrics, self._clock, orders)
-        courier = Courier(lane, attempts, self._outbox, self._metrics, self._clock, orders, self._rng)
+        courier = Courier(lane, attempts, self._outbox, self._metrics, self._clock, orders, self._rng, self._look_in)
         self._couriers[lane] = courier
         self._start(courier)
+
+    def _look_in(self) -> float:
+        """Seconds until an idle lane looks again: half more or less each time, as lanes in step would hold flags up."""
+        return max(LOOK_IDLE, len(self._couriers) / LOOKS) * (0.5 + self._rng())
 
     def _dismiss(self, lane: Lane) -> None:
         courier = self._couriers.pop(lane)

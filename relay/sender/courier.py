@@ -20,8 +20,6 @@ from relay.sender.standing import LaneState, Standing
 
 log = structlog.get_logger(__name__)
 
-# An idle lane looks so often, in seconds: an operator's command may have put dead letters back from another process.
-LOOK_IDLE = 2.0
 # While a batch grows it is looked at so often, in seconds; an arrival does not hurry it.
 LOOK_GROWING = 0.5
 # Between two tries of a storage that fails, in seconds.
@@ -51,6 +49,7 @@ class Courier:
         clock: Clock,
         orders: Orders,
         rng: Callable[[], float],
+        look_in: Callable[[], float],
     ) -> None:
         self.lane = lane
         self.delivered = 0
@@ -61,6 +60,8 @@ class Courier:
         self._metrics = metrics
         self._clock = clock
         self._orders = orders
+        # Seconds until an idle lane looks again.
+        self._look_in = look_in
         self._standing = Standing(lane, clock, rng)
         # Settled before anything else is sent: otherwise what Heap has already would go again and again.
         self._untold: deque[Tidings] = deque()
@@ -124,13 +125,14 @@ class Courier:
     async def _idle(self, ready: Ready) -> None:
         """Wait for an arrival, or for the next event to become due."""
         self._ready_since = None
+        look_in = self._look_in()
         if ready.next_due is None:
             self._drained = self._orders.draining
             if not self._drained:
-                await self._orders.rest_until(self._outbox.arrival(self.lane, LOOK_IDLE))
+                await self._orders.rest_until(self._outbox.arrival(self.lane, look_in))
             return
-        due_in = min(LOOK_IDLE, max(0.01, ready.next_due - self._clock.wall()))
-        await self._orders.rest_until(self._outbox.arrival(self.lane, LOOK_IDLE), self._orders.rest(due_in))
+        due_in = min(look_in, max(0.01, ready.next_due - self._clock.wall()))
+        await self._orders.rest_until(self._outbox.arrival(self.lane, look_in), self._orders.rest(due_in))
 
     def _leave_in(self, ready: Ready) -> float:
         now = self._clock.monotonic()

@@ -80,7 +80,7 @@ async def test_an_environment_has_its_gauges_from_the_start_and_until_nothing_of
     await watched.figures.refresh()
     assert watched.sample("relay_outbox_events", environment="tests") == 1
 
-    await watched.outbox.sweep(expired_before=2000, forget_before=3000, now=2000)
+    await watched.outbox.sweep(expired_before=2000, drop_before=3000, now=2000)
     await watched.figures.refresh()
     assert watched.sample("relay_outbox_events", environment="tests") is None
 
@@ -219,7 +219,7 @@ async def replace(outbox: Outbox, path: Path, by: Path) -> None:
 
 async def drop_before(outbox: Outbox, moment: float) -> None:
     """Drop the dead letters made before *moment*."""
-    await outbox.sweep(expired_before=0, forget_before=moment, now=1000.0)
+    await outbox.sweep(expired_before=0, drop_before=moment, now=1000.0)
 
 
 async def test_an_older_copy_begins_the_figures_anew(tmp_path: Path) -> None:

@@ -363,9 +363,9 @@ class AnyOrder(RuleBasedStateMachine):
             case _:
                 self.model.change(one, due=due, token=None, attempts=attempts)
 
-    @rule(expired_before=moments, forget_before=moments, now=moments)
-    def sweep(self, expired_before: float, forget_before: float, now: float) -> None:
-        swept = self.runner.run(self.outbox.sweep(expired_before=expired_before, forget_before=forget_before, now=now))
+    @rule(expired_before=moments, drop_before=moments, now=moments)
+    def sweep(self, expired_before: float, drop_before: float, now: float) -> None:
+        swept = self.runner.run(self.outbox.sweep(expired_before=expired_before, drop_before=drop_before, now=now))
 
         waiting = [one for one in self.model.stored.values() if one.died_at is None]
         old = [one for one in waiting if one.since < expired_before]
@@ -375,7 +375,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.model.change(one, died_at=now, cause=Cause("expired"), token=None)
         assert swept.total() == len(expired)
         for one in list(self.model.stored.values()):
-            if one.died_at is not None and one.died_at < forget_before:
+            if one.died_at is not None and one.died_at < drop_before:
                 self.model.drop(one, "dropped", "dead_letter_expired")
 
     def some_dead(self, data: st.DataObject) -> dict[int, Stored]:

@@ -314,6 +314,6 @@ async def test_dead_letters_are_counted_by_reason(outbox: Outbox) -> None:
 
     assert (await book(outbox)).dead_letters == {"identity_too_long": 2, "refused_by_heap": 2}
 
-    await outbox.sweep(expired_before=NOON - 1, forget_before=NOON + 1, now=NOON)
+    await outbox.sweep(expired_before=NOON - 1, drop_before=NOON + 1, now=NOON)
 
     assert (await book(outbox)).dead_letters == {}

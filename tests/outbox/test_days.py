@@ -48,7 +48,7 @@ async def test_what_becomes_of_an_event_later_changes_no_count(outbox: Outbox) -
     lease = await claim(outbox)
     first, second = ids(lease)
     await outbox.settle(lease.token, Settlement(ack=frozenset([first]), retry={second: NOON}), now=NOON)
-    await outbox.sweep(expired_before=NOON + 1, forget_before=NOON, now=NOON + 1)
+    await outbox.sweep(expired_before=NOON + 1, drop_before=NOON, now=NOON + 1)
     await outbox.replay([second], now=NOON + DAY)
 
     assert await outbox.days() == {"production": {TODAY: 2}}
@@ -68,7 +68,7 @@ async def test_a_sweep_leaves_the_last_few_days_of_each_environment_and_those_th
     await outbox.put([event(NOON + number * DAY) for number in range(DAYS_KEPT + 3)], [], {})
     await outbox.put([event(environment="staging")], [], {})
 
-    await outbox.sweep(expired_before=0, forget_before=0, now=NOON + 2 * DAY)
+    await outbox.sweep(expired_before=0, drop_before=0, now=NOON + 2 * DAY)
 
     found = await outbox.days()
     assert (min(found["production"]), len(found["production"])) == ("2027-01-17", DAYS_KEPT + 1)

@@ -44,18 +44,18 @@ async def test_a_sweep_dead_letters_what_was_captured_too_long_ago(outbox: Outbo
     old, young = events(3, NOON - 100), events(2, NOON - 50)
     await outbox.put([*old, *young, event(NOON - 100, lane=OTHER_LANE)], [], {})
 
-    assert (await outbox.sweep(expired_before=NOON - 50, forget_before=NEVER, now=NOON)).total() == 4
+    assert (await outbox.sweep(expired_before=NOON - 50, drop_before=NEVER, now=NOON)).total() == 4
 
     assert await book(outbox) == Book(captured=6, dead_letters={"expired": 4}, waiting=2)
-    assert (await outbox.sweep(expired_before=NOON - 50, forget_before=NEVER, now=NOON)).total() == 0
+    assert (await outbox.sweep(expired_before=NOON - 50, drop_before=NEVER, now=NOON)).total() == 0
 
 
 async def test_a_sweep_leaves_what_is_leased(outbox: Outbox) -> None:
     await outbox.put(events(2, NOON - 100), [], {})
     await outbox.claim(LANE, limit=1, max_bytes=1000, now=NOON, lease=60)
 
-    assert (await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON + 59)).total() == 1
-    assert (await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON + 60)).total() == 1
+    assert (await outbox.sweep(expired_before=NOON, drop_before=NEVER, now=NOON + 59)).total() == 1
+    assert (await outbox.sweep(expired_before=NOON, drop_before=NEVER, now=NOON + 60)).total() == 1
 
 
 async def test_a_sweep_takes_what_waits_for_its_next_attempt(outbox: Outbox) -> None:
@@ -63,13 +63,13 @@ async def test_a_sweep_takes_what_waits_for_its_next_attempt(outbox: Outbox) -> 
     token, (number,) = await claim_all(outbox)
     await outbox.settle(token, Settlement(retry={number: NOON + 300}), now=NOON)
 
-    assert (await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON)).total() == 1
+    assert (await outbox.sweep(expired_before=NOON, drop_before=NEVER, now=NOON)).total() == 1
 
 
 async def test_what_a_sweep_took_cannot_be_settled(outbox: Outbox) -> None:
     await outbox.put(events(1, NOON - 100), [], {})
     token, numbers = await claim_all(outbox)
-    await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON + 60)
+    await outbox.sweep(expired_before=NOON, drop_before=NEVER, now=NOON + 60)
 
     assert await outbox.settle(token, Settlement(ack=frozenset(numbers)), now=NOON + 61) == set()
 
@@ -79,7 +79,7 @@ async def test_what_a_sweep_took_cannot_be_settled(outbox: Outbox) -> None:
 async def test_a_sweep_drops_dead_letters_made_too_long_ago(outbox: Outbox) -> None:
     await outbox.put([], [dead_letter(NOON - 100), dead_letter(NOON - 50)], {})
 
-    await outbox.sweep(expired_before=NEVER, forget_before=NOON - 50, now=NOON)
+    await outbox.sweep(expired_before=NEVER, drop_before=NOON - 50, now=NOON)
 
     assert await book(outbox) == Book(
         captured=2, dead_letters={"identity_too_long": 1}, dropped={"dead_letter_expired": 1}
@@ -88,9 +88,9 @@ async def test_a_sweep_drops_dead_letters_made_too_long_ago(outbox: Outbox) -> N
 
 async def test_a_dead_letters_age_counts_from_when_it_was_made(outbox: Outbox) -> None:
     await outbox.put(events(1, NOON - 1000), [], {})
-    await outbox.sweep(expired_before=NOON - 500, forget_before=NEVER, now=NOON)
+    await outbox.sweep(expired_before=NOON - 500, drop_before=NEVER, now=NOON)
 
-    await outbox.sweep(expired_before=NEVER, forget_before=NOON, now=NOON + 1)
+    await outbox.sweep(expired_before=NEVER, drop_before=NOON, now=NOON + 1)
 
     assert (await book(outbox)).dead_letters == {"expired": 1}
 
@@ -98,8 +98,8 @@ async def test_a_dead_letters_age_counts_from_when_it_was_made(outbox: Outbox) -
 async def test_a_sweep_of_more_than_a_slice_takes_all_and_forgets_all(outbox: Outbox) -> None:
     await outbox.put(events(1200, NOON - 100), [], {})
 
-    assert (await outbox.sweep(expired_before=NOON, forget_before=NEVER, now=NOON)).total() == 1200
-    await outbox.sweep(expired_before=NEVER, forget_before=NOON + 1, now=NOON)
+    assert (await outbox.sweep(expired_before=NOON, drop_before=NEVER, now=NOON)).total() == 1200
+    await outbox.sweep(expired_before=NEVER, drop_before=NOON + 1, now=NOON)
 
     assert await book(outbox) == Book(captured=1200, dropped={"dead_letter_expired": 1200})
 
@@ -108,7 +108,7 @@ async def test_dead_letters_that_were_forgotten_make_room_for_others(backend: st
     async with opened(make_outbox(backend, tmp_path, max_bytes=1_000_000, dead_letter_share=0.1)) as outbox:
         for day in range(5):
             await outbox.put([], [dead_letter(NOON + day, size=10_000) for _ in range(4)], {})
-            await outbox.sweep(expired_before=NEVER, forget_before=NOON + day, now=NOON + day)
+            await outbox.sweep(expired_before=NEVER, drop_before=NOON + day, now=NOON + day)
 
         assert await book(outbox) == Book(
             captured=20, dead_letters={"identity_too_long": 4}, dropped={"dead_letter_expired": 16}
@@ -119,4 +119,4 @@ async def test_a_sweep_takes_what_was_leased_before_the_clock_jumped_back(outbox
     await outbox.put(events(1, NOON - 7200), [], {})
     await claim_all(outbox)
 
-    assert (await outbox.sweep(expired_before=NOON - 3600, forget_before=NEVER, now=NOON - 3600)).total() == 1
+    assert (await outbox.sweep(expired_before=NOON - 3600, drop_before=NEVER, now=NOON - 3600)).total() == 1

@@ -228,9 +228,9 @@ async def test_what_somebody_else_claimed_meanwhile_is_not_noted_as_ours(outbox:
 async def test_an_event_that_was_dropped_is_gone(outbox: Outbox) -> None:
     await put(outbox, event())
 
-    await outbox.sweep(expired_before=NOON + 1, forget_before=NEVER, now=NOON)
+    await outbox.sweep(expired_before=NOON + 1, drop_before=NEVER, now=NOON)
     assert await place(outbox) == "dead_letter"
-    await outbox.sweep(expired_before=NEVER, forget_before=NOON + 1, now=NOON)
+    await outbox.sweep(expired_before=NEVER, drop_before=NOON + 1, now=NOON)
 
     assert await place(outbox) == "gone"
 

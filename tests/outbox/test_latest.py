@@ -114,7 +114,7 @@ async def test_of_one_put_only_the_newest_waits(outbox: Outbox) -> None:
 async def test_what_was_replayed_is_not_replaced(outbox: Outbox) -> None:
     """Somebody asked for it."""
     await put(outbox, old := event(NOON))
-    await outbox.sweep(expired_before=NOON + 1, forget_before=NEVER, now=NOON)
+    await outbox.sweep(expired_before=NOON + 1, drop_before=NEVER, now=NOON)
     await outbox.replay([one.number for one in await outbox.dead_letters(Which(), limit=9)], now=NOON)
 
     await put(outbox, new := event(NOON + 1))

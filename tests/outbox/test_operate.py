@@ -73,7 +73,7 @@ async def test_what_expired_was_tried_as_often_as_before(outbox: Outbox) -> None
     (number,) = ids(lease := await claim(outbox))
     await outbox.settle(lease.token, Settlement(retry={number: NOON}, attempts={number: [tried()]}), now=NOON)
 
-    await outbox.sweep(expired_before=LATER, forget_before=NEVER, now=NOON)
+    await outbox.sweep(expired_before=LATER, drop_before=NEVER, now=NOON)
 
     (found,) = await outbox.dead_letters(Which(), limit=9)
     assert (found.attempts, found.letter.cause) == (1, Cause("expired"))
@@ -130,11 +130,11 @@ async def test_a_replayed_event_is_due_at_once_and_the_same_but_for_its_attempts
 async def test_the_age_of_a_replayed_event_counts_from_its_replay(outbox: Outbox) -> None:
     """What expired would expire again at once."""
     await outbox.put(events(1), [], {})
-    await outbox.sweep(expired_before=LATER, forget_before=NEVER, now=LATER)
+    await outbox.sweep(expired_before=LATER, drop_before=NEVER, now=LATER)
     await outbox.replay(await numbers(outbox, Which(reason="expired")), now=LATER)
 
-    assert not await outbox.sweep(expired_before=LATER, forget_before=NEVER, now=LATER)
-    assert (await outbox.sweep(expired_before=LATER + 1, forget_before=NEVER, now=LATER)).total() == 1
+    assert not await outbox.sweep(expired_before=LATER, drop_before=NEVER, now=LATER)
+    assert (await outbox.sweep(expired_before=LATER + 1, drop_before=NEVER, now=LATER)).total() == 1
 
 
 async def test_a_replayed_event_can_be_delivered_or_die_again(outbox: Outbox) -> None:
@@ -230,7 +230,7 @@ async def test_a_lane_is_moved_with_all_that_waits_in_it(outbox: Outbox) -> None
 async def test_what_was_moved_dies_and_is_replayed_in_its_new_lane(outbox: Outbox) -> None:
     await outbox.put(events(1), [], {})
     await outbox.move(LANE, OTHER_LANE, now=NOON)
-    await outbox.sweep(expired_before=LATER, forget_before=NEVER, now=NOON)
+    await outbox.sweep(expired_before=LATER, drop_before=NEVER, now=NOON)
 
     await outbox.replay(await numbers(outbox, Which()), now=NOON)
 

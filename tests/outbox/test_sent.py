@@ -144,7 +144,7 @@ async def bury(outbox: Outbox) -> None:
 
 
 async def expire(outbox: Outbox) -> None:
-    await outbox.sweep(expired_before=NOON + 1, forget_before=NEVER, now=NOON)
+    await outbox.sweep(expired_before=NOON + 1, drop_before=NEVER, now=NOON)
 
 
 async def drop_lane(outbox: Outbox) -> None:
@@ -295,7 +295,7 @@ async def test_what_belongs_to_a_memory_that_ended_is_swept_away(tmp_path: Path)
         await outbox.drop_lane(LANE, now=NOON)
         assert (await outbox.usage()).size - before > 200_000
 
-        await outbox.sweep(expired_before=NEVER, forget_before=NEVER, now=NOON)
+        await outbox.sweep(expired_before=NEVER, drop_before=NEVER, now=NOON)
 
         assert (await outbox.usage()).size - before < 20_000
 

@@ -304,6 +304,17 @@ async def test_an_unreadable_request_gets_400_in_our_own_words(
     assert flagsmith_raw.connections == []
 
 
+async def test_a_body_in_another_transfer_coding_than_chunked_gets_400(
+    bench: Bench, flagsmith_raw: RawFlagsmith
+) -> None:
+    """It would go on without saying how it is coded."""
+    head = ask(b"/", b"Transfer-Encoding: gzip, chunked", method=b"POST")
+
+    assert error(await bench.ask(head + b"3\r\nabc\r\n0\r\n\r\n")) == (400, "request_transfer_coding")
+
+    assert flagsmith_raw.connections == []
+
+
 async def test_a_long_header_gets_400_and_the_limit_is_ours_to_set(
     flagsmith_raw: RawFlagsmith, start_proxy: StartProxy
 ) -> None:
@@ -329,6 +340,24 @@ async def test_a_body_that_stops_to_arrive_is_let_go(flagsmith_raw: RawFlagsmith
             answer = await caller.answer()
             assert (error(answer), answer["Connection"]) == ((408, "request_body_timeout"), [b"close"])
         await flagsmith_raw.until(lambda: flagsmith_raw.open == 0)
+
+
+async def test_where_requests_are_many_a_body_that_stops_to_arrive_is_let_go_soon(
+    flagsmith_raw: RawFlagsmith, start_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else callers that went away in the middle of a body keep those out that ask for flags."""
+    monkeypatch.setattr("relay.proxy.HURRIED_SECONDS", 0.1)
+    half = ask(b"/", b"Content-Length: 6", method=b"POST") + b"abc"
+    start = start_proxy(flagsmith_raw.url, upstream={"max_in_flight": 2})
+    async with start as bench, await bench.caller() as slow, await bench.caller() as second:
+        slow.writer.write(half)
+        await flagsmith_raw.until(lambda: flagsmith_raw.open == 1)
+        second.writer.write(half)
+
+        assert error(await second.answer()) == (408, "request_body_timeout")
+        assert (await bench.ask(IDENTITY)).status == 200
+        slow.writer.write(b"def")
+        assert (await slow.answer()).status == 200
 
 
 async def test_an_idle_connection_is_closed_when_it_is_set_so(

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from relay.cli.live.clocks import compare
 from relay.cli.live.finding import Finding, Result, failure, milliseconds
 from relay.cli.live.limits import limited
-from relay.cli.live.reach import Server, reach
+from relay.cli.live.reach import Destination, reach
 from relay.cli.preview import advice, read, request_headers
 from relay.config import CaptureConfig, Config
 from relay.config.addresses import fingerprint
@@ -57,12 +57,12 @@ async def probe_flagsmith(settings: Config) -> list[Finding]:
     return found
 
 
-def _first_hop(upstream: Upstream) -> Server:
+def _first_hop(upstream: Upstream) -> Destination:
     """Flagsmith, or the proxy that stands on the way out: it leads to the rest, and requests tell how well."""
     if (proxy := upstream.forward_proxy.url) is not None:
-        return Server("proxy", proxy.host or "", proxy.port or 0, None)
+        return Destination("proxy", proxy.host or "", proxy.port or 0, None)
     origin = upstream.origin
-    return Server("flagsmith", origin.host, origin.port, upstream.tls() if origin.scheme == "https" else None)
+    return Destination("flagsmith", origin.host, origin.port, upstream.tls() if origin.scheme == "https" else None)
 
 
 async def _key(probe: str, upstream: Upstream, key: SecretStr, settings: Config) -> Finding:

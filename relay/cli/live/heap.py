@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from relay.capture import time_ordered_key
 from relay.cli.live.clocks import compare
 from relay.cli.live.finding import Finding, Result
-from relay.cli.live.reach import Server, reach
+from relay.cli.live.reach import Destination, reach
 from relay.config import Config, EnvironmentConfig
 from relay.core.settle import Answer, Kind
 from relay.core.target import Origin
@@ -30,7 +30,7 @@ LOOK = (
 async def probe_heap(settings: Config, test: EnvironmentConfig | None) -> list[Finding]:
     """The way to each address of Heap; with *test*, what is answered to one event to that environment's app."""
     urls = list(dict.fromkeys(lane.url for lane in settings.lanes()))
-    ways = dict(zip(urls, await asyncio.gather(*(reach(_server(url)) for url in urls)), strict=True))
+    ways = dict(zip(urls, await asyncio.gather(*(reach(_destination(url)) for url in urls)), strict=True))
     found = [finding for way in ways.values() for finding in way]
     if test is not None:
         lane = test.heap.lane()
@@ -81,6 +81,6 @@ def _not_sent(lane: Lane) -> Finding:
     return Finding("heap.test_event", Result.FAILED, detail, "mend what failed on the way")
 
 
-def _server(url: str) -> Server:
+def _destination(url: str) -> Destination:
     origin = Origin.of(url)
-    return Server("heap", origin.host, origin.port, True if origin.scheme == "https" else None)
+    return Destination("heap", origin.host, origin.port, True if origin.scheme == "https" else None)

@@ -1,4 +1,4 @@
-"""This machine: what is installed, and how many files a process may have open."""
+"""This machine: what is installed, and how many files a relay may have open."""
 
 import platform
 import resource
@@ -37,7 +37,7 @@ def _c_parser() -> Finding:
 
 
 def _open_files(in_flight: int) -> Finding:
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)  # `relay run` takes all it may
     needed = 2 * in_flight + RESERVE
     if allowed == resource.RLIM_INFINITY:
         return Finding("machine.open_files", Result.OK, "without a limit")

@@ -25,7 +25,7 @@ UNKNOWN_AUTHORITY = "name who issued it in upstream.ca_file if this is Flagsmith
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Destination:
     """Whom to reach."""
 
     # What the findings call it: "flagsmith".
@@ -40,62 +40,66 @@ class Server:
         return f"let this machine connect to {self.host} port {self.port}, and see that a server listens there"
 
 
-async def reach(server: Server) -> list[Finding]:
+async def reach(destination: Destination) -> list[Finding]:
     """What is found at each step of the way, up to the first that fails."""
     steps = {"dns": _look_up, "tcp": _connect}
-    if server.tls is not None:
+    if destination.tls is not None:
         steps["tls"] = _verify
     found: list[Finding] = []
     for step, take in steps.items():
-        probe = f"{server.name}.{step}"
-        found.append(await limited(probe, take(probe, server), server.advice))
+        probe = f"{destination.name}.{step}"
+        found.append(await limited(probe, take(probe, destination), destination.advice))
         if found[-1].result is Result.FAILED:
             break
     return found
 
 
-async def _look_up(probe: str, server: Server) -> Finding:
+async def _look_up(probe: str, destination: Destination) -> Finding:
     began = time.monotonic()
     try:
-        found = await in_thread(partial(socket.getaddrinfo, server.host, server.port, type=socket.SOCK_STREAM))
+        found = await in_thread(
+            partial(socket.getaddrinfo, destination.host, destination.port, type=socket.SOCK_STREAM)
+        )
     except OSError as failure:
-        detail = f"{server.host} has no address: {failure.strerror}"
+        detail = f"{destination.host} has no address: {failure.strerror}"
         return Finding(probe, Result.FAILED, detail, "see that the name is right, and that this machine's DNS works")
     seconds = time.monotonic() - began
     addresses = ", ".join(dict.fromkeys(str(address[0]) for *_, address in found))
-    return Finding(probe, Result.OK, f"{server.host} is {addresses} ({milliseconds(seconds)})", seconds=seconds)
+    return Finding(probe, Result.OK, f"{destination.host} is {addresses} ({milliseconds(seconds)})", seconds=seconds)
 
 
-async def _connect(probe: str, server: Server) -> Finding:
+async def _connect(probe: str, destination: Destination) -> Finding:
     began = time.monotonic()
     try:
-        _, writer = await asyncio.open_connection(server.host, server.port, happy_eyeballs_delay=NEXT_ADDRESS)
+        _, writer = await asyncio.open_connection(destination.host, destination.port, happy_eyeballs_delay=NEXT_ADDRESS)
     except OSError as failure:
-        return Finding(probe, Result.FAILED, f"{server.host} port {server.port}: {_words(failure)}", server.advice)
+        return Finding(
+            probe, Result.FAILED, f"{destination.host} port {destination.port}: {_words(failure)}", destination.advice
+        )
     seconds = time.monotonic() - began
     address = writer.get_extra_info("peername")[0]
     writer.transport.abort()
-    return Finding(probe, Result.OK, f"{address} port {server.port} in {milliseconds(seconds)}", seconds=seconds)
+    return Finding(probe, Result.OK, f"{address} port {destination.port} in {milliseconds(seconds)}", seconds=seconds)
 
 
-async def _verify(probe: str, server: Server) -> Finding:
+async def _verify(probe: str, destination: Destination) -> Finding:
     began = time.monotonic()
     try:
         _, writer = await asyncio.open_connection(
-            server.host,
-            server.port,
-            ssl=server.tls,
-            server_hostname=server.host.rstrip("."),
+            destination.host,
+            destination.port,
+            ssl=destination.tls,
+            server_hostname=destination.host.rstrip("."),
             happy_eyeballs_delay=NEXT_ADDRESS,
         )
     except ssl.SSLCertVerificationError as refused:
         advice = REFUSALS.get(refused.verify_code, UNKNOWN_AUTHORITY)
-        detail = f"the certificate of {server.host} is refused: {refused.verify_message}"
+        detail = f"the certificate of {destination.host} is refused: {refused.verify_message}"
         return Finding(probe, Result.FAILED, detail, advice)
     except OSError as failure:
         reason = getattr(failure, "reason", None) or _words(failure)
-        advice = f"see that {server.host} port {server.port} speaks TLS, and what stands before it"
-        return Finding(probe, Result.FAILED, f"no TLS with {server.host}: {reason}", advice)
+        advice = f"see that {destination.host} port {destination.port} speaks TLS, and what stands before it"
+        return Finding(probe, Result.FAILED, f"no TLS with {destination.host}: {reason}", advice)
     seconds = time.monotonic() - began
     session = writer.get_extra_info("ssl_object")
     writer.transport.abort()

@@ -15,7 +15,7 @@ import trustme
 from relay.cli.live import limits
 from relay.cli.live.clocks import compare
 from relay.cli.live.finding import Result
-from relay.cli.live.reach import Server, reach
+from relay.cli.live.reach import Destination, reach
 from relay.sandbox.faults import Reply
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
@@ -84,13 +84,13 @@ async def test_a_name_without_an_address_is_told_and_nothing_behind_it_is_tried(
 async def test_every_address_of_a_name_is_told() -> None:
     addresses = {found[4][0] for found in socket.getaddrinfo("localhost", 80)}
 
-    dns, *_ = await reach(Server("flagsmith", "localhost", 80, None))
+    dns, *_ = await reach(Destination("flagsmith", "localhost", 80, None))
 
     assert all(str(address) in dns.detail for address in addresses)
 
 
 async def test_a_port_where_nobody_listens_is_told(unheard: int) -> None:
-    dns, tcp = await reach(Server("heap", "127.0.0.1", unheard, True))
+    dns, tcp = await reach(Destination("heap", "127.0.0.1", unheard, True))
 
     assert (dns.result, tcp.result) == (Result.OK, Result.FAILED)
     assert tcp.detail == f"127.0.0.1 port {unheard}: Connection refused"
@@ -164,7 +164,7 @@ async def test_a_certificate_that_ends_soon_is_a_warning(
 async def test_a_server_that_speaks_no_tls_is_told(heap: StandInHeap) -> None:
     port = int(heap.url.rpartition(":")[2])
 
-    *_, tls = await reach(Server("heap", "127.0.0.1", port, True))
+    *_, tls = await reach(Destination("heap", "127.0.0.1", port, True))
 
     assert (tls.probe, tls.result) == ("heap.tls", Result.FAILED)
     assert tls.detail.startswith("no TLS with 127.0.0.1: ")
@@ -174,7 +174,7 @@ async def test_a_server_that_speaks_no_tls_is_told(heap: StandInHeap) -> None:
 async def test_a_handshake_that_hangs_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LIMIT", 0.3)
     async with RawFlagsmith() as silent:
-        *_, tls = await reach(Server("heap", "127.0.0.1", silent.port, True))
+        *_, tls = await reach(Destination("heap", "127.0.0.1", silent.port, True))
 
     assert (tls.result, tls.detail) == (Result.FAILED, "no answer within 0.3 s")
 
