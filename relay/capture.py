@@ -28,9 +28,11 @@ from relay.recording import Call, CaptureLimits, CopyMemory, Recording
 log = structlog.get_logger(__name__)
 
 # How long the event loop may be kept from flags by reading answers: the longer, the more of the memory for copies is
-# taken. At a core's limit reading would fall behind otherwise, until events are refused.
+# taken, up to the part that makes it longest. At a core's limit reading would fall behind otherwise, until events are
+# refused.
 SLICE_SECONDS = 0.001
 LONGEST_SLICE_SECONDS = 0.01
+LONGEST_AT = 1 / 8
 # A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
 GATHER_SECONDS = 0.008
 # Events of one commit, so that the storage's other users get their turn.
@@ -272,8 +274,9 @@ class Capture:
         self._begin_slice()
 
     def _begin_slice(self) -> None:
-        taken = SLICE_SECONDS + (LONGEST_SLICE_SECONDS - SLICE_SECONDS) * self.memory.part_held
-        self._slice_ends = self._clock.monotonic() + taken
+        hurry = min(1.0, self.memory.part_held / LONGEST_AT)
+        length = SLICE_SECONDS + (LONGEST_SLICE_SECONDS - SLICE_SECONDS) * hurry
+        self._slice_ends = self._clock.monotonic() + length
 
     def _add(self, environment: Environment, prepared: Prepared, batch: "_Batch") -> None:
         """Count what is decided; the rest is decided by what becomes of *batch*."""

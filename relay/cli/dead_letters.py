@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -10,13 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import rich.box
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from relay.cli.guest import settings_of, visit
-from relay.cli.options import Moment, as_json, config_file, in_json, iso, stamp
+from relay.cli.options import Moment, as_json, config_file, in_json, iso, stamp, visible
 from relay.config import Config
 from relay.core.budget import APP_EVENTS, rate_of
 from relay.core.nameless import nameless
@@ -33,8 +30,6 @@ LISTED = 100
 # Characters of Heap's words in a list and in a table; `show` has all of them.
 SHORTENED = 200
 WORDS = 60
-# More than a table needs.
-ANY_WIDTH = 1000
 
 NUMBER = click.IntRange(min=1, max=2**63 - 1)
 NONE_FIT = "no dead letters fit"
@@ -279,10 +274,8 @@ async def work_through(
 
     Whoever breaks it off finds the rest where it was, and is told how far it came.
     """
-    console = Console(stderr=True)
     done, finished = 0, False
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=total)
+    with click.progressbar(length=total, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         try:
             async for page in choice.pages(outbox):
                 slice_ = asyncio.ensure_future(work([letter.number for letter in page]))
@@ -291,12 +284,12 @@ async def work_through(
                 except asyncio.CancelledError:
                     done += await slice_  # it is committed whatever happens here, and is to be told
                     raise
-                progress.update(bar, advance=len(page))
+                bar.update(len(page))
             finished = True
         finally:
             if not finished:
                 advice = "the others are as they were, and the same command goes on with them"
-                progress.console.print(f"broken off: {done:,} of {total:,} are done; {advice}", soft_wrap=True)
+                click.echo(f"\nbroken off: {done:,} of {total:,} are done; {advice}", err=True)
     return done
 
 
@@ -325,18 +318,27 @@ def grouped(found: Mapping[Group, int]) -> list[dict[str, Any]]:
     ]
 
 
+COLUMNS = ("number", "set aside (UTC)", "environment", "reason", "tries", "captured (UTC)", "Heap's words")
+NUMBERS = {"number", "tries"}
+
+
 def show_table(letters: Sequence[StoredLetter]) -> None:
-    table = Table(box=rich.box.SIMPLE, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("number", "set aside (UTC)", "environment", "reason", "tries", "captured (UTC)", "Heap's words"):
-        table.add_column(name, no_wrap=True, justify="right" if name in {"number", "tries"} else "left")
-    for letter in letters:
-        event, cause = letter.letter.event, letter.letter.cause
-        times = stamp(letter.made_at), stamp(event.captured_at)
-        words = facts(letter)["detail"][:WORDS]
-        row = (str(letter.number), times[0], event.environment, cause.reason, str(letter.attempts), times[1], words)
-        table.add_row(*row)
-    # Names are no markup. And nothing is cut, however narrow the terminal: the numbers are for the next command.
-    Console(markup=False, emoji=False, highlight=False, width=ANY_WIDTH).print(table)
+    """Nothing is cut, however narrow the terminal: the numbers are for the next command."""
+    rows = [COLUMNS, *map(cells, letters)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = (
+            cell.rjust(width) if name in NUMBERS else cell.ljust(width)
+            for name, cell, width in zip(COLUMNS, row, widths, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())
+
+
+def cells(letter: StoredLetter) -> tuple[str, ...]:
+    event, cause = letter.letter.event, letter.letter.cause
+    times = stamp(letter.made_at), stamp(event.captured_at)
+    words = visible(" ".join(facts(letter)["detail"][:WORDS].split()))
+    return (str(letter.number), times[0], event.environment, cause.reason, str(letter.attempts), times[1], words)
 
 
 def tell_counts(found: Mapping[Group, int], what: str) -> None:

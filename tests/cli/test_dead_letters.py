@@ -302,6 +302,23 @@ async def test_what_could_control_a_terminal_is_shown_escaped(config: Path, heap
     assert r'"identity": "red\u009b31m\u202e"' in done.stdout
 
 
+async def test_heaps_words_stand_in_one_line_and_control_no_terminal(config: Path, heap: StandInHeap) -> None:
+    await fill(config, letters=[DeadLetter(event(1, lane(heap)), Cause("refused_by_heap", "bad\nvery\x1b[2Jbad"))])
+
+    done = await relay_command("dead-letters", "list", "-c", str(config))
+
+    (_, row) = done.stdout.splitlines()
+    assert row.endswith(r"  bad very\u001b[2Jbad")
+
+
+async def test_a_replay_shows_on_a_terminal_how_far_it_is(config: Path, heap: StandInHeap) -> None:
+    await fill(config, letters=[dead(number, lane(heap)) for number in range(1200)])
+
+    shown = on_terminal("dead-letters", "replay", "-c", str(config), "--all")
+
+    assert "100%" in shown
+
+
 def on_terminal(*arguments: str, **environ: str) -> str:
     """What `relay …` shows on a terminal."""
     ours, its = pty.openpty()
