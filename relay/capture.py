@@ -160,18 +160,15 @@ class Capture:
                 self._read(self._small.popleft())
                 if self._is_long():
                     await self._breathe()
+            self._to_commit.set()  # not before: a commit costs little more with all of them
 
     def _read(self, offer: "_Offer") -> None:
         if known := self._coalescer.know(offer.exchange):
-            self._hand_over(_Case(offer, known))
+            self._done.append(_Case(offer, known))
         elif prepared := self._reader.read_small(offer.exchange):
-            self._hand_over(_Case(offer, prepared.state, prepared))
+            self._done.append(_Case(offer, prepared.state, prepared))
         else:
             self._read_in_thread(offer)
-
-    def _hand_over(self, case: "_Case") -> None:
-        self._done.append(case)
-        self._to_commit.set()
 
     def _read_in_thread(self, offer: "_Offer") -> None:
         self._large.append(offer)
@@ -183,7 +180,8 @@ class Capture:
                 # Taken off once it is read, so that none is lost where the task is broken off and restarted.
                 offer = self._large[0]
                 prepared = await asyncio.to_thread(self._reader.read, offer.exchange)
-                self._hand_over(_Case(self._large.popleft(), prepared.state, prepared))
+                self._done.append(_Case(self._large.popleft(), prepared.state, prepared))
+                self._to_commit.set()
             await self._large_work.wait()
             self._large_work.clear()
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import brotli
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from relay.capture import time_ordered_key
 from relay.model import Book, Clock
 from relay.recording import CaptureLimits
-from tests.capture.capturing import answer, book_of, capturing, feed
+from tests.capture.capturing import LIMITS, answer, book_of, capturing, feed
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -30,9 +31,9 @@ CODERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize(("seconds", "turns"), [(0.0, 1), (0.002, 20)])
-async def test_after_a_slice_of_reading_the_event_loop_has_its_turn(seconds: float, turns: int) -> None:
-    """A slice is a millisecond; here *seconds* pass whenever somebody looks at the clock."""
+@pytest.mark.parametrize(("memory", "seconds", "turns"), [(10**9, 0.0, 1), (10**9, 0.002, 20), (10**5, 0.002, 4)])
+async def test_after_a_slice_of_reading_the_event_loop_has_its_turn(memory: int, seconds: float, turns: int) -> None:
+    """Of a millisecond, and of ten where many copies wait; here *seconds* pass whenever somebody looks at the clock."""
     looks, turn = itertools.count(), 0
     read_in: list[int] = []
 
@@ -46,7 +47,9 @@ async def test_after_a_slice_of_reading_the_event_loop_has_its_turn(seconds: flo
         read_in.append(turn)
         return time_ordered_key(at)
 
-    async with capturing(clock=Clock(monotonic=lambda: next(looks) * seconds), new_key=new_key) as (capture, _):
+    limits = replace(LIMITS, memory=memory)
+    clock = Clock(monotonic=lambda: next(looks) * seconds)
+    async with capturing(limits, clock=clock, new_key=new_key) as (capture, _):
         turning = asyncio.create_task(take_turns())
         for _ in range(20):
             feed(capture, answer())
