@@ -216,6 +216,17 @@ async def test_counters_begin_and_end_with_their_environment(watched: Watched) -
     assert watched.sample("relay_refused_total", environment="staging", reason="memory") == 0
 
 
+async def test_what_has_not_happened_yet_is_told_as_0_and_then_as_what_it_is(watched: Watched) -> None:
+    await watched.figures.refresh()
+
+    watched.metrics.refused.labels("tests", "memory").inc(2)
+
+    refused = [labels["reason"] for labels in counted(watched.registry) if set(labels) == {"environment", "reason"}]
+    assert refused.count("memory") == 1
+    assert watched.sample("relay_refused_total", environment="tests", reason="memory") == 2
+    assert watched.sample("relay_refused_total", environment="tests", reason="too_large") == 0
+
+
 def counted(registry: CollectorRegistry) -> list[dict[str, str]]:
     """The labels of every counter; gauges follow the figures."""
     families = [family for family in registry.collect() if family.type == "counter"]
