@@ -1,7 +1,7 @@
 """What the relay counts while it works, declared together and given a registry; admin.gauges has what it finds."""
 
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -17,6 +17,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
 
 from relay import __version__
 from relay.core.reasons import DEAD, DROPPED, REFUSED, RELOADED, SENT, UPSTREAM
@@ -29,9 +31,42 @@ BATCH = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 LAG = (1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 604800.0)
 
 
+class Begun(Counter):
+    """Counts by environment and reason, and tells of what has not happened yet that it is 0.
+
+    Most of it never happens. To tell it this way takes a tenth of the time and of the memory of a series that counts.
+    """
+
+    _zeros: Mapping[tuple[str, ...], Sample] = {}
+
+    def begin(self, environments: Iterable[str], reasons: Sequence[str]) -> None:
+        """From now on *environments* have all of these *reasons*."""
+        [family] = self.describe()
+        name = f"{family.name}_total"
+        labels = [{"environment": each, "reason": reason} for each in environments for reason in reasons]
+        # A new mapping: a scrape may be going through the old one in another thread.
+        self._zeros = {**self._zeros, **{tuple(these.values()): Sample(name, these, 0.0) for these in labels}}
+
+    def end(self, environments: Collection[str]) -> None:
+        """*environments* have nothing at 0 any more."""
+        self._zeros = {labels: zero for labels, zero in self._zeros.items() if labels[0] not in environments}
+
+    def collect(self) -> Iterable[Metric]:
+        """What counts, then what is at 0."""
+        for family in super().collect():
+            counting = {tuple(sample.labels.values()) for sample in family.samples}
+            family.samples += [zero for labels, zero in self._zeros.items() if labels not in counting]
+            yield family
+
+
 def counter(name: str, text: str, *labels: str) -> Any:
     """A field that counts."""
     return field(metadata={"make": partial(Counter, name, text, labels)})
+
+
+def begun(name: str, text: str) -> Any:
+    """A field that counts by environment and reason, from 0 on."""
+    return field(metadata={"make": partial(Begun, name, text, ("environment", "reason"))})
 
 
 def gauge(name: str, text: str, *labels: str) -> Any:
@@ -63,16 +98,16 @@ class Metrics:
     in_flight: Gauge = gauge("relay_in_flight", "Requests being answered now.")
     unknown_keys: Counter = counter("relay_unknown_keys", "Identity calls whose environment key is not in the YAML.")
     captured: Counter = counter("relay_captured", "Identity answers captured.", "environment")
-    events: Counter = counter("relay_events", "Events made, by why they are to be sent.", "environment", "reason")
+    events: Begun = begun("relay_events", "Events made, by why they are to be sent.")
     skipped: Counter = counter("relay_skipped", "Captured, and rightly not sent.", "environment", "reason")
-    refused: Counter = counter("relay_refused", "Captured, but could not be kept.", "environment", "reason")
+    refused: Begun = begun("relay_refused", "Captured, but could not be kept.")
     altered: Counter = counter("relay_altered", "Values or names made acceptable for Heap.", "environment", "reason")
     capture_failures: Counter = counter("relay_capture_failures", "Bugs in capture; each cost one event, and no flags.")
     commit_timeouts: Counter = counter("relay_commit_timeouts", "Answers sent before their commit was known.")
     superseded: Counter = counter("relay_superseded", "Waiting events replaced by a newer one.", "environment")
-    dropped: Counter = counter("relay_dropped", "Removed by an operator or a stated cap.", "environment", "reason")
+    dropped: Begun = begun("relay_dropped", "Removed by an operator or a stated cap.")
     delivered: Counter = counter("relay_delivered", "Events that Heap accepted.", "environment")
-    dead_letters_made: Counter = counter("relay_dead_letters", "Events set aside.", "environment", "reason")
+    dead_letters_made: Begun = begun("relay_dead_letters", "Events set aside.")
     attempts: Counter = counter("relay_attempts", "Requests to Heap by how they ended.", "answer")
     batch_events: Histogram = histogram("relay_batch_events", "Events in one request to Heap.", BATCH)
     delivery_lag: Histogram = histogram(
@@ -100,19 +135,20 @@ class Metrics:
 
     def begin(self, environments: Collection[str]) -> None:
         """Let what is to be watched be there at 0, so that its first change is seen as one."""
-        events = ((self.events, SENT), (self.refused, REFUSED))
-        reasons = (*events, (self.dead_letters_made, DEAD), (self.dropped, DROPPED))
         for environment in environments:
             for metric in (self.captured, self.delivered, self.superseded):
                 metric.labels(environment)
-            for metric, words in reasons:
-                for reason in words:
-                    metric.labels(environment, reason)
+        self.events.begin(environments, SENT)
+        self.refused.begin(environments, REFUSED)
+        self.dead_letters_made.begin(environments, DEAD)
+        self.dropped.begin(environments, DROPPED)
 
     def end(self, environments: Collection[str]) -> None:
         """End every series of *environments*."""
         for one in fields(self):
             metric: MetricWrapperBase = getattr(self, one.name)
+            if isinstance(metric, Begun):
+                metric.end(environments)
             for sample in [sample for family in metric.collect() for sample in family.samples]:
                 if sample.labels.get("environment") in environments:
                     metric.remove(*sample.labels.values())

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from relay.admin.ledger import Ledger
+from relay.admin.ledger import EMPTY, Ledger
 from relay.capture import Capture
 from relay.core.history import History
 from relay.core.status import CapStatus, ForecastStatus, HourStatus
@@ -15,8 +15,8 @@ from relay.outbox import Outbox
 from relay.sender import LaneState
 
 EVERY_SECONDS = 1.0
-# Forecasts that are told within half a millisecond.
-FEW = 50
+# Forecasts that are told at a time; within a millisecond, as the event loop has to do it.
+FEW = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Reading:
     def kept(self) -> Mapping[str, Book]:
         """The books of the YAML's environments, then of others that still have something in the outbox."""
         others = {name: book for name, book in self.books.items() if book.waiting or book.dead_letters}
-        return {name: self.books.get(name, Book()) for name in (*self.environments, *others)}
+        return {name: self.books.get(name, EMPTY) for name in (*self.environments, *others)}
 
     def state(self, environment: str) -> LaneState | None:
         """How its Heap app stands; None where that is not known."""
@@ -101,7 +101,7 @@ class Figures:
             environments=self.environments,
             lanes={state.lane: state for state in self._lanes()},
             caps=self._capture.daily_cap.status(),
-            forecasts=await self._forecasts(),
+            forecasts=self._forecasts(),
             refusal=(found.usage.obstacle if found.usage else "") or self._capture.refusal,
         )
         self.reading = await asyncio.to_thread(self._worked_up, found)
@@ -121,15 +121,14 @@ class Figures:
             read_at=self._clock.wall(),
         )
 
-    async def _forecasts(self) -> dict[str, ForecastStatus]:
-        """Those of the environments; the event loop has its turn after each few."""
-        found: dict[str, ForecastStatus] = {}
-        for number, name in enumerate(self.environments, start=1):
-            if forecast := self._capture.forecasts.tell(name):
-                found[name] = forecast
-            if number % FEW == 0:
-                await asyncio.sleep(0)
-        return found
+    def _forecasts(self) -> dict[str, ForecastStatus]:
+        """Those of the environments; a few are told anew, in turn, as what a day brings does not change soon."""
+        told = self.reading.forecasts
+        untold = [name for name in self.environments if name not in told]
+        turns = [*untold, *(name for name in told if name in self.environments)]
+        anew = {name: self._capture.forecasts.tell(name) for name in turns[:FEW]}
+        kept = {name: told[name] for name in turns[FEW:] if name in told}
+        return kept | {name: forecast for name, forecast in anew.items() if forecast}
 
     # In a thread: with a thousand environments it takes a while.
 

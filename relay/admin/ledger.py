@@ -7,6 +7,8 @@ from relay.model import Book
 
 Counts = Mapping[str, int]
 Books = Mapping[str, Book]
+# Of an environment that has none yet.
+EMPTY = Book()
 
 
 class Ledger:
@@ -30,14 +32,14 @@ class Ledger:
             self._begin_with(installation)
         if self._last is not None:
             for environment, book in books.items():
-                self._count(environment, book, self._last.get(environment, Book()))
+                self._count(environment, book, self._last.get(environment, EMPTY))
         self._last = books
         return self._differences(books, captured, in_hand)
 
     def _went_back(self, books: Books) -> bool:
         """Whether these are an older copy's: no outbox ever counts fewer captured than before."""
         last = self._last or {}
-        return any(books.get(environment, Book()).captured < book.captured for environment, book in last.items())
+        return any(books.get(environment, EMPTY).captured < book.captured for environment, book in last.items())
 
     def _begin_with(self, installation: str) -> None:
         """Compare with what is found now: the outbox was replaced, and what the other one held is in no book here."""

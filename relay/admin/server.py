@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
+from relay.admin.exposition import exposition
 from relay.admin.page import page
 from relay.config.addresses import is_ip, split_authority
 from relay.core.recognise import VIA
@@ -94,7 +95,7 @@ def admin_app(
         return web.Response(body=html.body, headers=headers)
 
     made = {
-        "/metrics": Rendering(lambda: generate_latest(registry), METRICS),
+        "/metrics": Rendering(lambda: exposition(registry), METRICS),
         "/status.json": Rendering(lambda: msgspec.json.encode(status()), "application/json"),
         "/status.txt": Rendering(lambda: report(status()).encode(), "text/plain; charset=utf-8"),
     }

@@ -1,6 +1,6 @@
 """Make the status from a reading: values only, so that any thread can."""
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import replace
 
 from relay import __version__
@@ -31,8 +31,13 @@ def status_of(
     config: ConfigState | None = None,
 ) -> Status:
     """Everything that is known at *now*; without *started_at* and *config* no relay runs."""
-    waiting = _waiting(reading)
-    environments = [_environment(name, book, reading, waiting, now) for name, book in reading.kept().items()]
+    waiting, left = _waiting(reading), _left(reading)
+    lanes = {
+        name: _lane(state, waiting.get((state.lane, name)), left[name], now)
+        for name in reading.environments
+        if (state := reading.state(name))
+    }
+    environments = [_environment(name, book, reading, lanes.get(name)) for name, book in reading.kept().items()]
     return Status(
         version=__version__,
         started_at=started_at,
@@ -46,11 +51,8 @@ def status_of(
     )
 
 
-def _environment(
-    name: str, book: Book, reading: Reading, waiting: Mapping[tuple[Lane, str], int], now: float
-) -> EnvironmentStatus:
+def _environment(name: str, book: Book, reading: Reading, lane: LaneStatus | None) -> EnvironmentStatus:
     in_hand, difference = reading.in_hand.get(name, 0), reading.differences.get(name, 0)
-    state = reading.state(name)
     return EnvironmentStatus(
         name=name,
         captured=book.captured + in_hand + difference,
@@ -65,7 +67,7 @@ def _environment(
         dead_letters=book.dead_letters,
         oldest=reading.oldest.get(name),
         history=reading.hours.get(name, HourStatus()),
-        lane=_lane(state, waiting.get((state.lane, name)), now) if state else None,
+        lane=lane,
         daily_cap=reading.caps.get(name),
         forecast=reading.forecasts.get(name),
     )
@@ -79,7 +81,16 @@ def _waiting(reading: Reading) -> dict[tuple[Lane, str], int]:
     return none | {(level.lane, level.environment): level.events for level in reading.levels}
 
 
-def _lane(state: LaneState, waiting: int | None, now: float) -> LaneStatus:
+def _left(reading: Reading) -> Counter[str]:
+    """What of each environment waits for another app than the one it has now."""
+    left: Counter[str] = Counter()
+    for level in reading.levels:
+        if level.lane != reading.environments.get(level.environment):
+            left[level.environment] += level.events
+    return left
+
+
+def _lane(state: LaneState, waiting: int | None, left: int, now: float) -> LaneStatus:
     answer, error = state.answer, state.error
     lane = LaneStatus(
         heap=state.lane.url,
@@ -94,7 +105,7 @@ def _lane(state: LaneState, waiting: int | None, now: float) -> LaneStatus:
         failures=state.failures,
         last_error=ErrorStatus(error.status, error.kind, error.path, error.at) if error else None,
     )
-    return replace(lane, sentence=sentence(lane, waiting, now))
+    return replace(lane, sentence=sentence(lane, waiting, now, left))
 
 
 def _outbox(reading: Reading, in_memory: bool) -> OutboxStatus:

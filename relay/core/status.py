@@ -202,8 +202,16 @@ def totals(environments: Sequence[EnvironmentStatus]) -> Totals:
     )
 
 
-def sentence(lane: LaneStatus, waiting: int | None, now: float) -> str:
-    """How the lane is doing, in words for an operator; how many events wait is None where that is not known."""
+def sentence(lane: LaneStatus, waiting: int | None, now: float, left: int = 0) -> str:
+    """How the lane is doing, in words for an operator; how many events wait is None where that is not known.
+
+    *left* more wait for other apps, which the environment had before.
+    """
+    said = _sentence(lane, waiting, now)
+    return f"{said}; {count(left, 'event')} left for an app it had before" if left else said
+
+
+def _sentence(lane: LaneStatus, waiting: int | None, now: float) -> str:
     number = "an unknown number of events" if waiting is None else count(waiting, "event")
     if lane.standing == "open":
         if not waiting:

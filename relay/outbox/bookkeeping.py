@@ -3,7 +3,7 @@
 import hmac
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from relay.core.daily import day_of
 from relay.model import Book, Fate
@@ -18,31 +18,21 @@ SLICE = 500
 Total = tuple[str, str, str]
 
 
+# What a book counts by reason, and what without.
+BY_REASON = frozenset({"dead_letters", "skipped", "refused", "dropped"})
+PLAIN = frozenset({"captured", "superseded", "delivered", "waiting"})
+
+
 def compile_books(totals: Iterable[tuple[Total, int]]) -> dict[str, Book]:
     """The totals by environment; reasons that came to nothing are left out."""
-    by_name: dict[str, dict[Total, int]] = {}
-    for total, count in totals:
-        by_name.setdefault(total[0], {})[total] = count
-    return {name: _book(name, counts) for name, counts in sorted(by_name.items())}
-
-
-def _book(name: str, counts: dict[Total, int]) -> Book:
-    def plain(book: str) -> int:
-        return counts.get((name, book, ""), 0)
-
-    def by_reason(wanted: str) -> dict[str, int]:
-        return {reason: count for (_, book, reason), count in counts.items() if book == wanted and count}
-
-    return Book(
-        captured=plain("captured"),
-        superseded=plain("superseded"),
-        delivered=plain("delivered"),
-        waiting=plain("waiting"),
-        dead_letters=by_reason("dead_letters"),
-        skipped=by_reason("skipped"),
-        refused=by_reason("refused"),
-        dropped=by_reason("dropped"),
-    )
+    counts: dict[str, dict[str, Any]] = {}
+    for (environment, book, reason), count in totals:
+        found = counts.setdefault(environment, {})
+        if book in PLAIN:
+            found[book] = count
+        elif book in BY_REASON and count:
+            found.setdefault(book, {})[reason] = count
+    return {name: Book(**found) for name, found in sorted(counts.items())}
 
 
 # A total of the books that none of them shows: events by the UTC day of their capture, with the day in reason's place.

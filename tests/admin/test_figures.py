@@ -3,16 +3,18 @@
 import asyncio
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from relay.admin.figures import FEW
 from relay.admin.status import status_of
 from relay.core.settle import Answer, Kind
 from relay.errors import OutboxError
-from relay.model import Cause, DeadLetter
+from relay.model import Cause, DeadLetter, Pace
 from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
 from relay.outbox.sqlite import SqliteOutbox
@@ -93,6 +95,23 @@ async def test_a_difference_in_the_books_is_seen(watched: Watched) -> None:
     await watched.figures.refresh()
 
     assert watched.sample("relay_books_difference", environment="tests") == 1
+
+
+async def test_forecasts_of_many_are_told_in_turn(watched: Watched) -> None:
+    """Each takes the event loop's time, and a day's changes slowly."""
+    names = [f"environment-{number}" for number in range(2 * FEW + 1)]
+    watched.capture.forecasts.paces = dict.fromkeys(names, Pace("every_call", 0.0, 0.8))
+    watched.figures.environments = dict.fromkeys(names, LANE)
+
+    rounds = []
+    for _ in range(6):
+        await watched.figures.refresh()
+        rounds.append(watched.figures.reading.forecasts)
+
+    assert [len(told) for told in rounds] == [FEW, 2 * FEW, *[2 * FEW + 1] * 4]
+    for before, after in pairwise(rounds[2:]):
+        assert sum(after[name] is not before[name] for name in names) == FEW
+    assert not any(rounds[-1][name] is rounds[2][name] for name in names)
 
 
 @pytest.mark.parametrize("standing", STATES)
@@ -195,6 +214,17 @@ async def test_counters_begin_and_end_with_their_environment(watched: Watched) -
 
     assert [labels for labels in counted(watched.registry) if labels.get("environment") == "tests"] == []
     assert watched.sample("relay_refused_total", environment="staging", reason="memory") == 0
+
+
+async def test_what_has_not_happened_yet_is_told_as_0_and_then_as_what_it_is(watched: Watched) -> None:
+    await watched.figures.refresh()
+
+    watched.metrics.refused.labels("tests", "memory").inc(2)
+
+    refused = [labels["reason"] for labels in counted(watched.registry) if set(labels) == {"environment", "reason"}]
+    assert refused.count("memory") == 1
+    assert watched.sample("relay_refused_total", environment="tests", reason="memory") == 2
+    assert watched.sample("relay_refused_total", environment="tests", reason="too_large") == 0
 
 
 def counted(registry: CollectorRegistry) -> list[dict[str, str]]:

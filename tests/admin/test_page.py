@@ -150,6 +150,7 @@ async def test_what_each_way_to_send_would_bring_is_told_where_somebody_looks(br
         await row.locator("summary").click()
 
         section = row.locator("section", has_text="Forecast, after 3 h of traffic")
+        await expect(section).to_be_visible()
         assert [(await line.inner_text()).split("\t") for line in await section.locator("tr").all()] == [
             ["", "every_call, in force", "on_change"],
             ["a day", "1.2M", "≤ 60K"],
@@ -160,6 +161,19 @@ async def test_what_each_way_to_send_would_bring_is_told_where_somebody_looks(br
         ]
         assert "10,000 of 10,000" in await section.locator("dl").inner_text()
         assert complaints == []
+
+
+async def test_many_environments_near_their_caps_do_not_push_the_rest_away(browser: BrowserContext) -> None:
+    near = [environment(f"costly-{number}", daily_cap=CapStatus(100, "stop", 99)) for number in range(9)]
+    async with served(lambda: status(*near)) as url:
+        page, _ = await opened(browser, url)
+
+        said = await page.locator("#news li").all_inner_texts()
+
+    assert said[:3] == [f"costly-{number}: 99 of 100 events of its daily cap." for number in range(3)]
+    assert said[3:] == [
+        "Near their daily caps, or at them, are also costly-3, costly-4, costly-5, costly-6, costly-7, costly-8."
+    ]
 
 
 async def test_what_somebody_reads_stays_while_only_time_goes_on(browser: BrowserContext) -> None:

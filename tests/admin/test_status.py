@@ -70,7 +70,7 @@ async def test_a_lane_does_not_count_what_waits_for_the_app_that_the_environment
     [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
 
     assert found.lane is not None
-    assert (found.waiting, found.lane.sentence) == (2, "nothing waits")
+    assert (found.waiting, found.lane.sentence) == (2, "nothing waits; 2 events left for an app it had before")
 
 
 async def test_an_environment_that_is_gone_is_told_while_something_of_it_is_left(watched: Watched) -> None:

@@ -51,6 +51,19 @@ def test_a_lane_is_told_in_one_sentence(lane: LaneStatus, waiting: int | None, w
 
 
 @pytest.mark.parametrize(
+    ("waiting", "left", "words"),
+    [
+        (0, 321, "nothing waits; 321 events left for an app it had before"),
+        (2, 1, "delivering; 1 event left for an app it had before"),
+    ],
+)
+def test_what_waits_for_an_app_that_the_environment_had_before_is_told_apart(
+    waiting: int, left: int, words: str
+) -> None:
+    assert sentence(OPEN, waiting, NOW, left) == words
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"),
     [(-1, "0 s"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (DAY, "24 h"), (3 * DAY, "3 days")],
 )
