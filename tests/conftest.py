@@ -1,12 +1,14 @@
 """The neighbours every test may ask for: a stand-in Flagsmith, a strict stand-in Heap, and a relay between them."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 import pytest
+import structlog
 import yaml
 
 from relay.app import Relay, running
@@ -16,6 +18,17 @@ from relay.sandbox.heap import StandInHeap
 
 CLIENT_KEY = "client-key-of-the-tests"
 APP_ID = "1234567890"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """What one test lets a relay log to may be closed when the next one runs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture
