@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from bench import load
@@ -75,11 +76,12 @@ def _measure(case: Case, seconds: int) -> Cost:
 
 @contextmanager
 def _asking(admin: str) -> Iterator[None]:
-    """Somebody asks for everything on the admin port, every second."""
-    ended = threading.Event()
+    """Somebody asks for everything on the admin port, every second, however long the answers take."""
+    ended, began = threading.Event(), time.monotonic()
 
     def ask() -> None:
-        while not ended.wait(EVERY_SECONDS):
+        times = count(1)
+        while not ended.wait(max(0.0, began + next(times) * EVERY_SECONDS - time.monotonic())):
             for path in PATHS:
                 with urllib.request.urlopen(admin + path) as answer:
                     answer.read()
