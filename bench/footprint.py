@@ -53,7 +53,7 @@ def memory(folder: Path) -> Memory:
 
 
 def _ask(measured: MeasuredRelay, seconds: int) -> None:
-    load.run(measured.process.url, Demand(2, seconds, ENVIRONMENTS))
+    load.run(measured.process.url, Demand(32, seconds, ENVIRONMENTS))
     time.sleep(2 * FIGURES_SECONDS)
 
 
