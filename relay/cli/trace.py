@@ -41,7 +41,8 @@ def trace(ctx: click.Context, path: Path, identity: str, limit: int, *, as_json:
     settings = settings_of(path)
     now, name = time.time(), read_identity(identity)
     known = visit(settings, lambda outbox: outbox.trace(name, limit=limit, now=now))
-    found = [without_name(each, name) for each in known]
+    # Skips and events of one second may be stored one after the other.
+    found = sorted((without_name(each, name) for each in known), key=lambda each: each.at, reverse=True)
     if as_json:
         click.echo(in_json([facts(each) for each in found]))
     else:

@@ -36,7 +36,7 @@ def write_journal(database: Database, journal: Sequence[JournalEntry], *, since:
         if number is not None:
             noted[number] = entry
     noted = dict(sorted(noted.items()))
-    states = _store_states(database, noted.values())
+    states, size = _store_states(database, noted.values())
     key = database.secret
     insert(
         database,
@@ -49,26 +49,35 @@ def write_journal(database: Database, journal: Sequence[JournalEntry], *, since:
             for number, entry in noted.items()
         ),
     )
-    _weigh(database, len(noted), len(noted) * ENTRY_BYTES)
+    _weigh(database, len(noted), len(noted) * ENTRY_BYTES + size)
 
 
-def _store_states(database: Database, noted: Iterable[JournalEntry]) -> dict[bytes, int]:
-    """Store each set of properties that is new, and count its entries; return the number of each."""
+def _store_states(database: Database, noted: Iterable[JournalEntry]) -> tuple[dict[bytes, int], int]:
+    """Store each set of properties that is new, and count its entries; return the number of each, and added bytes."""
+    entries = Counter(entry.properties for entry in noted)
     key = database.secret
-    states: dict[bytes, int] = {}
-    for properties, entries in Counter(entry.properties for entry in noted).items():
-        mark = fingerprint(key, properties)
-        row = database.execute("SELECT id FROM states WHERE fingerprint = ?", (mark,)).fetchone()
-        if row is None:
-            inserted = database.execute("INSERT INTO properties (text) VALUES (?)", (properties,))
-            state = int(inserted.lastrowid or 0)
-            database.execute("INSERT INTO states VALUES (?, ?, ?)", (state, mark, entries))
-            _weigh(database, 0, len(properties) + STATE_BYTES)
-        else:
-            (state,) = row
-            database.execute("UPDATE states SET entries = entries + ? WHERE id = ?", (entries, state))
-        states[properties] = state
-    return states
+    marks = {properties: fingerprint(key, properties) for properties in entries}
+    known: dict[int, int] = dict(
+        given(
+            database,
+            "mark",
+            ((mark,) for mark in marks.values()),
+            "SELECT mark, id FROM given CROSS JOIN states ON states.fingerprint = mark",
+        )
+    )
+    states = {properties: known[mark] for properties, mark in marks.items() if mark in known}
+    given(
+        database,
+        "id, more",
+        ((number, entries[properties]) for properties, number in states.items()),
+        "UPDATE states SET entries = entries + given.more FROM given WHERE states.id = given.id",
+    )
+    (free,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM properties").fetchone()
+    new = dict(zip((properties for properties in marks if properties not in states), count(free), strict=False))
+    insert(database, "properties (id, text)", ((number, properties) for properties, number in new.items()))
+    rows = ((number, marks[properties], entries[properties]) for properties, number in new.items())
+    insert(database, "states (id, fingerprint, entries)", rows)
+    return states | new, sum(map(len, new)) + len(new) * STATE_BYTES
 
 
 def note_attempts(

@@ -188,6 +188,13 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE brief_journal;
     UPDATE meta SET value = value + 110 * (SELECT count(*) FROM journal) WHERE name = 'journal_bytes';
     """,
+    """
+    -- Small puts as bytes, until the tables above are looked at. A later version finds some of this one's.
+    CREATE TABLE kept (
+        id INTEGER PRIMARY KEY,
+        put BLOB NOT NULL
+    );
+    """,
 )
 
 

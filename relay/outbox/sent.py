@@ -4,6 +4,7 @@ Identities are kept as fingerprints only. What is taken from it is counted ("mem
 of it in some process can be told from what is true now.
 """
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -36,12 +37,23 @@ class _Row(NamedTuple):
 # Reading.
 
 
-def recall(database: Database, *, whos: Iterable[Who]) -> tuple[Edition, dict[Who, Sent | None]]:
-    """What is remembered of each of *whos*."""
-    key, memories = database.secret, _memories(database)
-    places = {who: (memories.get(who[0], 0), identity_fingerprint(key, who[1])) for who in whos}
-    rows = _rows(database, places.values())
-    return edition(database), {who: rows[place].sent if place in rows else None for who, place in places.items()}
+def recall(database: Database, *, whos: Collection[Who]) -> tuple[Edition, dict[Who, Sent | None]]:
+    """What is remembered of each of *whos*, at least one: in a single statement, for a commit waits for it."""
+    key = database.secret
+    asked = [(environment, identity_fingerprint(key, identity)) for environment, identity in whos]
+    rows = database.execute(_RECALL, (json.dumps(asked),)).fetchall()
+    (*_, installation, removals) = rows[0]
+    found = {number: Sent(mark, at) for number, mark, at, _, _ in rows if mark is not None}
+    return (installation, removals), {who: found.get(number) for number, who in enumerate(whos)}
+
+
+_RECALL = """
+    SELECT asked.key, sent.fingerprint, sent.at,
+        (SELECT value FROM meta WHERE name = 'installation'), (SELECT value FROM meta WHERE name = 'memory_removals')
+    FROM json_each(?) AS asked
+    LEFT JOIN memories ON memories.environment = json_extract(asked.value, '$[0]')
+    LEFT JOIN sent ON sent.memory = memories.id AND sent.who = json_extract(asked.value, '$[1]')
+"""
 
 
 def edition(database: Database) -> Edition:

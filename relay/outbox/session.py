@@ -36,6 +36,8 @@ class Transaction(Enum):
     DURABLE = ("BEGIN IMMEDIATE", "FULL")
     # No fsync: a power cut may undo it, and never harms the file. Good enough for leases, which end by themselves.
     LIGHT = ("BEGIN IMMEDIATE", "NORMAL")
+    # A single statement, which is a durable transaction of its own.
+    ALONE = ("", "FULL")
 
 
 class Session:
@@ -99,9 +101,11 @@ class Session:
         begin, synchronous = transaction.value
         try:
             database.synchronise(synchronous)
-            database.execute(begin)
+            if begin:
+                database.execute(begin)
             result = work(database)
-            database.execute("COMMIT")
+            if begin:
+                database.execute("COMMIT")
         except (sqlite3.Error, OSError, OutboxError) as failure:
             explained = explain(self._path, failure)
             if not self._undone() or breaks_connection(failure):

@@ -29,7 +29,7 @@ from relay.model import (
     Which,
     Who,
 )
-from relay.outbox import NOTHING_SENT, Tally, operate, sent, statements, tables
+from relay.outbox import NOTHING_SENT, Tally, operate, putting, sent, statements, tables
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, slices
 from relay.outbox.database import Database
@@ -37,10 +37,12 @@ from relay.outbox.faults import explain
 from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.journal import forget_entries, trace
 from relay.outbox.owner import OwnerLock
+from relay.outbox.puts import Put
+from relay.outbox.putting import Bounds
 from relay.outbox.recollection import Recollection
+from relay.outbox.room import Room
 from relay.outbox.sent import Edition
 from relay.outbox.session import Session, Transaction, Work
-from relay.outbox.statements import Bounds
 
 T = TypeVar("T")
 
@@ -80,6 +82,7 @@ class SqliteOutbox:
         self._reader = Session("outbox.reader", path, follow, leader=self._writer)
         self._arrivals = Arrivals()
         self._recollection = Recollection()
+        self._room = Room(max_bytes)
 
     async def open(self) -> None:
         """Own the file, or visit it; make it where it is missing."""
@@ -101,13 +104,13 @@ class SqliteOutbox:
     ) -> None:
         """Return once the commit was flushed to the disk."""
 
-        def work(database: Database) -> tuple[Edition, dict[Who, Sent | None]]:
-            put = partial(statements.put, database, events, dead_letters, tally, journal, coalescing)
-            return put(bounds=self._bounds, disk_bytes=free_bytes(self._path))
-
-        doubts = self._recollection.doubts
-        edition, learned = await self._writer.run(work, Transaction.DURABLE)
-        self._recollection.learn(edition, learned, doubts=doubts)
+        put = Put(events, dead_letters, tally, journal, coalescing)
+        if self._room.takes(put) and await self._writer.run(partial(self._keep, put=put), Transaction.ALONE):
+            self._recollection.learn_kept(put)
+        else:
+            doubts = self._recollection.doubts
+            edition, learned = await self._write(partial(self._put, put=put), Transaction.DURABLE)
+            self._recollection.learn(edition, learned, doubts=doubts)
         self._arrivals.announce(events)
 
     async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:
@@ -115,14 +118,23 @@ class SqliteOutbox:
         found = self._recollection.recall(whos)
         if unknown := [who for who in whos if who not in found]:
             doubts = self._recollection.doubts
-            edition, learned = await self._reader.run(partial(sent.recall, whos=unknown), Transaction.READ)
+            edition, learned = await self._recall(unknown)
             self._recollection.learn(edition, learned, doubts=doubts)
             found |= {who: last for who, last in learned.items() if last is not None}
         return found
 
+    async def _recall(self, whos: Collection[Who]) -> tuple[Edition, dict[Who, Sent | None]]:
+        """Read the tables, which do not know of kept puts; but while the copy is believed, it does."""
+        work = partial(sent.recall, whos=whos)
+        if self._recollection.is_believed:
+            found = await self._reader.run(work, Transaction.ALONE)
+            if self._recollection.is_of(found[0]):
+                return found
+        return await self._read(work)
+
     async def remembered(self) -> dict[str, int]:
         """Read the counts that are kept."""
-        return await self._reader.run(sent.remembered, Transaction.READ)
+        return await self._read(sent.remembered)
 
     async def arrival(self, lane: Lane, timeout: float) -> None:
         """Wait for this process's own puts; what guests put is noticed by `peek`."""
@@ -130,17 +142,16 @@ class SqliteOutbox:
 
     async def peek(self, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
         """Look without a lease."""
-        work = partial(statements.peek, lane=lane, limit=limit, max_bytes=max_bytes, now=now)
-        return await self._reader.run(work, Transaction.READ)
+        return await self._read(partial(statements.peek, lane=lane, limit=limit, max_bytes=max_bytes, now=now))
 
     async def claim(self, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
         """Lease in one light transaction: a power cut that undoes it ends the lease as well."""
         work = partial(statements.claim, lane=lane, limit=limit, max_bytes=max_bytes, now=now, lease=lease)
-        return await self._writer.run(work, Transaction.LIGHT)
+        return await self._write(work, Transaction.LIGHT)
 
     async def renew(self, token: str, *, until: float) -> int:
         """Renew in one light transaction."""
-        return await self._writer.run(partial(statements.renew, token=token, until=until), Transaction.LIGHT)
+        return await self._write(partial(statements.renew, token=token, until=until), Transaction.LIGHT)
 
     async def settle(self, token: str, settlement: Settlement, *, now: float) -> frozenset[int]:
         """Settle in one durable transaction."""
@@ -151,7 +162,7 @@ class SqliteOutbox:
             now=now,
             dead_letter_bytes=self._bounds.dead_letter_bytes,
         )
-        settled = await self._writer.run(work, Transaction.DURABLE)
+        settled = await self._write(work, Transaction.DURABLE)
         if settlement.dead_letter:
             self._recollection.doubt()
         return settled
@@ -161,24 +172,23 @@ class SqliteOutbox:
         most = self._bounds.dead_letter_bytes
         expire = partial(statements.expire, before=expired_before, now=now, dead_letter_bytes=most)
         total: Counter[str] = Counter()
-        while expired := await self._writer.run(expire, Transaction.DURABLE):
+        while expired := await self._write(expire, Transaction.DURABLE):
             self._recollection.doubt()
             total += expired
-        while await self._writer.run(partial(statements.drop_old, before=drop_before), Transaction.DURABLE):
+        while await self._write(partial(statements.drop_old, before=drop_before), Transaction.DURABLE):
             pass
-        while await self._writer.run(sent.clear, Transaction.DURABLE):
+        while await self._write(sent.clear, Transaction.DURABLE):
             pass
-        await self._writer.run(partial(tables.drop_days, before=day_of(now)), Transaction.LIGHT)
+        await self._write(partial(tables.drop_days, before=day_of(now)), Transaction.LIGHT)
         return total
 
     async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:
         """Read them by their numbers."""
-        work = partial(operate.dead_letters, which=which, after=after, limit=limit)
-        return await self._reader.run(work, Transaction.READ)
+        return await self._read(partial(operate.dead_letters, which=which, after=after, limit=limit))
 
     async def count_dead_letters(self, which: Which) -> int:
         """Look through them."""
-        return await self._reader.run(partial(operate.count_dead_letters, which=which), Transaction.READ)
+        return await self._read(partial(operate.count_dead_letters, which=which))
 
     async def replay(self, numbers: Iterable[int], *, now: float) -> int:
         """Replay slice by slice."""
@@ -207,7 +217,7 @@ class SqliteOutbox:
         waiting = dead_letters = 0
         after: int | None = 0
         while after is not None:
-            found, after = await self._reader.run(partial(operate.find, identity=name, after=after), Transaction.READ)
+            found, after = await self._read(partial(operate.find, identity=name, after=after))
             for some in slices(found):
                 forgotten = await self._slice(partial(operate.forget, identity=name, numbers=some))
                 waiting, dead_letters = waiting + forgotten[0], dead_letters + forgotten[1]
@@ -227,38 +237,75 @@ class SqliteOutbox:
 
     async def _slice(self, work: Work[T]) -> T:
         """Do one slice of a longer work, and rest: SQLite lets in who asks just then, not who has waited longest."""
-        result = await self._writer.run(work, Transaction.DURABLE)
+        result = await self._write(work, Transaction.DURABLE)
         await asyncio.sleep(REST_SECONDS)
         return result
 
     async def levels(self) -> list[Level]:
         """Read the counts that are kept, and the first of each by age."""
-        return await self._reader.run(tables.levels, Transaction.READ)
+        return await self._read(tables.levels)
 
     async def installation(self) -> str:
         """Read what was made up when the file was made."""
-        return await self._reader.run(tables.installation, Transaction.READ)
+        return await self._read(tables.installation)
 
     async def books(self) -> dict[str, Book]:
         """Read the totals."""
-        return await self._reader.run(tables.books, Transaction.READ)
+        return await self._read(tables.books)
 
     async def days(self) -> dict[str, dict[str, int]]:
         """Read the counts."""
-        return await self._reader.run(tables.days, Transaction.READ)
+        return await self._read(tables.days)
 
     async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
         """Look the journal through from its end."""
-        return await self._reader.run(partial(trace, identity=identity, limit=limit, now=now), Transaction.READ)
+        return await self._read(partial(trace, identity=identity, limit=limit, now=now))
 
     async def usage(self) -> Usage:
         """Measure the pages in use, and the disk."""
-        return await self._reader.run(self._measure, Transaction.READ)
+        return await self._read(self._measure)
+
+    async def _read(self, work: Work[T]) -> T:
+        """What *work* finds in tables that know of everything put before."""
+
+        def look(database: Database) -> tuple[T] | None:
+            return None if putting.keeps_some(database) else (work(database),)
+
+        if (found := await self._reader.run(look, Transaction.READ)) is not None:
+            return found[0]
+        await self._writer.run(self._spread, Transaction.LIGHT)
+        return await self._reader.run(work, Transaction.READ)
+
+    async def _write(self, work: Work[T], transaction: Transaction) -> T:
+        """Carry out *work* on tables that know of everything put before."""
+
+        def spread_first(database: Database) -> T:
+            self._spread(database)
+            return work(database)
+
+        return await self._writer.run(spread_first, transaction)
+
+    # In the threads.
+
+    def _keep(self, database: Database, put: Put) -> bool:
+        if kept := putting.keep(database, put):
+            self._room.take(put)
+        return kept
+
+    def _put(self, database: Database, put: Put) -> tuple[Edition, dict[Who, Sent | None]]:
+        disk_bytes = free_bytes(self._path)
+        result = putting.put(database, put, bounds=self._bounds, disk_bytes=disk_bytes)
+        self._room.measure(tables.storage_in_use(database), disk_bytes)
+        return result
+
+    def _spread(self, database: Database) -> None:
+        if putting.spread(database, bounds=self._bounds):
+            self._room.measure(tables.storage_in_use(database), free_bytes(self._path))
 
     def _measure(self, database: Database) -> Usage:
         used, obstacle = tables.storage_in_use(database), ""
         try:
-            statements.require_reserve(database, free_bytes(self._path))
+            putting.require_reserve(database, free_bytes(self._path))
         except OutboxFull as full:
             obstacle = str(explain(self._path, full))
         return Usage(used, self._bounds.max_bytes, obstacle)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from helm_python.errors import HelmRenderError
 
-from relay.outbox.statements import RESERVE_BYTES
+from relay.outbox.putting import RESERVE_BYTES
 from tests.helm.conftest import (
     CHART,
     ENVIRONMENTS,

@@ -208,7 +208,7 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Pat
 
     for guest in (False, True):
         said = await refusal(path, guest=guest)
-        assert re.search(r"outbox\.db was written by a newer relay \(its version is 5, this relay knows 4\)", said)
+        assert re.search(r"outbox\.db was written by a newer relay \(its version is 6, this relay knows 5\)", said)
 
     assert path.read_bytes() == before
 

@@ -267,8 +267,9 @@ async def test_a_limit_that_became_narrower_is_kept_after_a_few_puts(outbox: Out
 
     for number in range(3):
         await put(outbox, event(NOON + HOUR, identity=f"{number}"), remember=5)
+        remembered = await outbox.remembered()
 
-    assert await outbox.remembered() == {"production": 5}
+    assert remembered == {"production": 5}
 
 
 async def test_the_memory_leaves_room_for_events(backend: str, tmp_path: Path) -> None:

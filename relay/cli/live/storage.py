@@ -16,7 +16,7 @@ from relay.errors import OutboxError, OutboxOutdated
 from relay.outbox.faults import explain
 from relay.outbox.files import find_file, free_bytes, open_as_guest
 from relay.outbox.owner import find_owner
-from relay.outbox.statements import RESERVE_BYTES
+from relay.outbox.putting import RESERVE_BYTES
 
 # What is written at once: a page of SQLite's.
 PAGE = bytes(4096)
