@@ -1,11 +1,13 @@
 """From the bytes of an exchange to what Flagsmith decided for whom."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from relay.core.body import decode
 from relay.core.parse import parse
 from relay.core.recognise import is_json
-from relay.core.request import Asked, asked
+from relay.core.request import Asked, asked, names_transient
 from relay.errors import CaptureRefused
 from relay.model import Evaluation, Exchange, Flag, Verdict
 
@@ -48,6 +50,8 @@ class _OutlinedMember(msgspec.Struct):
     variant: object = None
 
 
+# Of a request that says no more than the answer.
+NOTHING_MORE = Asked(None, transient=False)
 # A decoder holds up the whole process until it is through, so a longer text is read in pieces.
 PIECE_BYTES = 64 * 1024
 
@@ -75,7 +79,7 @@ def evaluate(exchange: Exchange, *, max_decoded: int, max_flags: int) -> Evaluat
     identity = answer.identifier if isinstance(answer.identifier, str) else request.identifier
     if identity is None or not identity.strip():
         return Verdict(False, "no_identity")
-    return Evaluation(identity, tuple([_flag(member) for member in answer.flags]), request.transient)
+    return Evaluation(identity, _flags(answer.flags), request.transient)
 
 
 def _read(exchange: Exchange, max_decoded: int, max_flags: int) -> _Answer | None:
@@ -116,19 +120,36 @@ def _has_long_nested_value(piece: bytes) -> bool:
 
 def _asked(exchange: Exchange, answer: _Answer, max_decoded: int) -> Asked:
     """The request, which may be unreadable as long as the answer names the identity."""
+    is_named = isinstance(answer.identifier, str)
+    if is_named and not names_transient(exchange):
+        return NOTHING_MORE
     try:
         return asked(exchange, max_decoded)
     except CaptureRefused:
-        if isinstance(answer.identifier, str):
-            return Asked(None, transient=False)
+        if is_named:
+            return NOTHING_MORE
         raise
 
 
-def _flag(member: _Member) -> Flag:
-    value, variant = member.feature_state_value, member.variant
-    if isinstance(value, NESTED) and not _is_shallow(value, MAX_NESTING):
+def _flags(members: Sequence[_Member]) -> tuple[Flag, ...]:
+    if not all(
+        _is_shallow(one.feature_state_value, MAX_NESTING)
+        for one in members
+        if isinstance(one.feature_state_value, NESTED)
+    ):
         raise CaptureRefused("undecodable")
-    return Flag(member.feature.name, member.enabled, value, variant if isinstance(variant, str) else None)
+    # Not a function for each: there are dozens in a call.
+    return tuple(
+        [
+            Flag(
+                one.feature.name,
+                one.enabled,
+                one.feature_state_value,
+                one.variant if isinstance(one.variant, str) else None,
+            )
+            for one in members
+        ]
+    )
 
 
 def _is_shallow(value: object, levels: int) -> bool:

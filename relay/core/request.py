@@ -7,7 +7,7 @@ JSON number becomes text, POST trims the identifier and GET does not, bodies may
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -54,6 +54,11 @@ def asked(exchange: Exchange, max_decoded: int) -> Asked:
     kind = exchange.request_type.partition(";")[0].strip().lower()
     fields = FIELDS.get(kind, _json_fields)(body, exchange.request_type)
     return Asked(_name(fields.get("identifier")), _is_true(fields.get("transient")))
+
+
+def names_transient(exchange: Exchange) -> bool:
+    """Whether the request may say that its identity is transient; cheaper than to read it, and most name none."""
+    return exchange.method != "GET" or "transient" in unquote(exchange.target)
 
 
 def _asked_by_query(query: str) -> Asked:

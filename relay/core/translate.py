@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -88,10 +88,14 @@ def _obstacle(identity: str, event: Event) -> str:
 
 def _properties(flags: tuple[Flag, ...], environment: Environment, altered: Counter[str]) -> dict[str, Scalar]:
     """Of features with one name the last one counts, in the place of the first, as in Flagsmith's own dictionary."""
-    values = {flag.name: _value(flag, altered) for flag in flags}
+    # Flagsmith's rule: the value where there is one and the feature is enabled, else whether it is enabled.
+    values = {
+        flag.name: flag.enabled if not flag.enabled or flag.value is None else _value(flag.value, altered)
+        for flag in flags
+    }
     if environment.variants:
         values = _with_variants(values, {flag.name: flag for flag in flags}, altered)
-    if not all(map(_is_plain_key, values)):
+    if not _are_plain(values):
         values = dict(zip(_keys(list(values), altered), values.values(), strict=True))
     return _with_extras(values, environment.extra_properties, altered)
 
@@ -122,11 +126,7 @@ def _with_extras(values: dict[str, Scalar], extras: Mapping[str, Scalar], altere
 # Values.
 
 
-def _value(flag: Flag, altered: Counter[str]) -> Scalar:
-    """Flagsmith's rule: the value where there is one and the feature is enabled, else whether it is enabled."""
-    value = flag.value
-    if not flag.enabled or value is None:
-        return flag.enabled
+def _value(value: object, altered: Counter[str]) -> Scalar:
     if isinstance(value, str):
         return _text(value, altered)
     if isinstance(value, bool):
@@ -160,8 +160,12 @@ def _nested(value: object, altered: Counter[str]) -> str:
 # Keys.
 
 
-def _is_plain_key(key: str) -> bool:
-    return len(key) <= KEY_UNITS and key.isascii() and key.isprintable() and not key.isspace() and bool(key)
+def _are_plain(keys: Collection[str]) -> bool:
+    """Whether nothing is to be altered in any of *keys*; most of it is asked of all of them at once."""
+    text = "".join(keys)
+    if not (text.isascii() and text.isprintable() and all(keys)):
+        return False
+    return not any(map(str.isspace, keys)) and max(map(len, keys), default=0) <= KEY_UNITS
 
 
 def _keys(names: list[str], altered: Counter[str]) -> list[str]:
