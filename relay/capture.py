@@ -7,10 +7,11 @@ kept is counted.
 import asyncio
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 
 from relay.coalescing import Coalescer, Decisions, State
@@ -23,7 +24,7 @@ from relay.metrics import Metrics
 from relay.model import Clock, Coalescing, DeadLetter, Environment, Event, Exchange, JournalEntry, Repeats, Who
 from relay.outbox import NOTHING_SENT, Outbox
 from relay.reading import Prepared, Reader, is_large
-from relay.recording import Call, CaptureLimits, CopyMemory, Recording
+from relay.recording import CaptureLimits, CopyMemory, Recording
 
 log = structlog.get_logger(__name__)
 
@@ -99,8 +100,16 @@ class Capture:
         self, environment: Environment, method: str, target: str, request_type: str, request_encoding: str
     ) -> Recording:
         """Start to remember one identity call."""
-        call = Call(environment, method, target, request_type, request_encoding)
-        return Recording(call, self._limits, self.memory, self)
+        return Recording(
+            environment,
+            method,
+            target,
+            request_type,
+            request_encoding,
+            limits=self._limits,
+            memory=self.memory,
+            listener=self,
+        )
 
     def skip(self, environment: Environment, reason: str) -> None:
         """Count an identity answer that is seen and not kept."""
@@ -140,11 +149,11 @@ class Capture:
         committed = asyncio.get_running_loop().create_future() if self._before_answer else None
         offer = _Offer(exchange, size, committed)
         self._count(exchange.environment.name)
-        if is_large(exchange) and not exchange.environment.on_change:
-            self._read_in_thread(offer)
-        else:
+        if exchange.environment.on_change or not is_large(exchange):
             self._small.append(offer)
             self._small_work.set()
+        else:
+            self._read_in_thread(offer)
         return committed
 
     # The workers: two that read, and one that commits what they have read meanwhile.
@@ -212,7 +221,8 @@ class Capture:
         batch = _Batch()
         try:
             for case in cases:
-                await self._decide(case, decisions, batch)
+                if not self._is_repeat(case, decisions, batch):
+                    await self._decide(case, decisions, batch)
                 if self._is_long():
                     await self._breathe()
             for name, times in batch.unchanged.items():
@@ -221,11 +231,18 @@ class Capture:
             if not await self._store(batch):
                 await self._store(_Batch())
         finally:
-            for case in cases:
-                self._let_go(case.offer)
+            self._let_go(cases)
         self.daily_cap.say()
         if not self.in_hand.total():
             self._idle.set()
+
+    def _is_repeat(self, case: "_Case", decisions: Decisions, batch: "_Batch") -> bool:
+        """Whether *case* is of known bytes and unchanged, as nearly all are where only news is sent."""
+        state = case.state
+        if case.prepared or not state or decisions.decide(state, case.offer.exchange.received_at).send:
+            return False
+        self._rest(case, state, decisions, batch)
+        return True
 
     async def _decide(self, case: "_Case", decisions: Decisions, batch: "_Batch") -> None:
         """Add to *batch* what becomes of *case*: all of it, unless it is sent only as news, and is none."""
@@ -233,7 +250,7 @@ class Capture:
         verdict = decisions.decide(state, exchange.received_at) if state else None
         if prepared and state:
             self._coalescer.learn(exchange, state)
-        if state and verdict == UNCHANGED:
+        if state and verdict is UNCHANGED:
             self._rest(case, state, decisions, batch)
             return
         prepared = prepared or await self._read_after_all(exchange)
@@ -295,10 +312,11 @@ class Capture:
         elif prepared.entry is not None:
             batch.dead.append(prepared.entry)
 
-    def _let_go(self, offer: "_Offer") -> None:
-        self.memory.give_back(offer.size)
-        if offer.committed is not None and not offer.committed.done():
-            offer.committed.set_result(None)
+    def _let_go(self, cases: Sequence["_Case"]) -> None:
+        self.memory.give_back(sum(case.offer.size for case in cases))
+        for case in cases if self._before_answer else ():
+            if case.offer.committed is not None and not case.offer.committed.done():
+                case.offer.committed.set_result(None)
 
     async def _store(self, batch: "_Batch") -> bool:
         """Put *batch*, and counts with it; False where it was refused, and the counts alone may do.
@@ -386,17 +404,15 @@ def time_ordered_key(at: float) -> str:
     return f"{int(at * 1000):012x}{secrets.token_hex(12)}"
 
 
-# Not frozen: one of each is made for every call, and that takes three times as long.
-@dataclass(slots=True)
-class _Offer:
+# One of each is made for every call.
+class _Offer(msgspec.Struct):
     exchange: Exchange
     # Bytes reserved of the memory of all copies.
     size: int
     committed: "asyncio.Future[None] | None"
 
 
-@dataclass(slots=True)
-class _Case:
+class _Case(msgspec.Struct):
     """What to decide about."""
 
     offer: _Offer

@@ -42,10 +42,11 @@ class Coalescer:
 
         The same bytes of request and answer come to the same by the same rules.
         """
-        if not exchange.environment.on_change or _size(exchange) > COMPARED_BYTES:
+        environment = exchange.environment
+        if not environment.on_change or _size(exchange) > COMPARED_BYTES:
             return None
         known = self._known.get(_likeness(exchange))
-        return known if known and known.environment is exchange.environment else None
+        return known if known and known.environment is environment else None
 
     def learn(self, exchange: Exchange, state: State) -> None:
         """*exchange* was read, and came to *state*."""
@@ -61,8 +62,9 @@ class Coalescer:
 
     def repeat(self, who: Who, times: int, at: float) -> None:
         """Count answers that were unchanged, the last of them received *at* (seconds since 1970)."""
-        before = self._repeats.get(who)
-        self._repeats[who] = Repeats(times, at) if before is None else Repeats(before.times + times, max(before.at, at))
+        if before := self._repeats.get(who):
+            times, at = times + before.times, max(at, before.at)
+        self._repeats[who] = Repeats(times, at)
 
     @property
     def untold(self) -> int:
@@ -116,6 +118,13 @@ def _likeness(exchange: Exchange) -> tuple[int, int]:
     They are Python's own, of 64 bits under a key that each process draws (SipHash, peps.python.org/pep-0456), so that
     nobody can aim at a pair of others; a cryptographic digest of an answer takes four times as long.
     """
-    names = (exchange.environment.name, exchange.method, exchange.target, exchange.request_body)
-    types = (exchange.request_type, exchange.request_encoding, exchange.answer_type, exchange.answer_encoding)
-    return hash((names, types)), hash(exchange.answer_body)
+    request = (
+        exchange.method,
+        exchange.target,
+        exchange.request_type,
+        exchange.request_encoding,
+        exchange.request_body,
+    )
+    return hash((exchange.environment.name, exchange.answer_type, exchange.answer_encoding, *request)), hash(
+        exchange.answer_body
+    )

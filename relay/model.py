@@ -164,8 +164,7 @@ class Evaluation:
     transient: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """A decision together with its reason."""
 
     send: bool
@@ -185,8 +184,7 @@ class Sent:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Repeats:
+class Repeats(msgspec.Struct, frozen=True):
     """Answers for an identity that were like what was sent last."""
 
     times: int

@@ -4,8 +4,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
-
 from relay.model import Environment, Exchange
 
 # The identity is in the answer of every Flagsmith since core 2.135.0; only for older ones is the request looked at.
@@ -58,28 +56,35 @@ class Listener(Protocol):
         """The exchange is over, but could not be kept."""
 
 
-class Call(msgspec.Struct, frozen=True):
-    """What is known of an identity call when its request arrives. As many are made as of `Exchange`."""
-
-    environment: Environment
-    method: str
-    # Raw path and query.
-    target: str
-    # Content-Type and Content-Encoding of the request, empty where missing.
-    request_type: str
-    request_encoding: str
-
-
 class Recording:
-    """An exchange in the making. Nothing here waits or raises; past a bound it lets go of all it holds."""
+    """An exchange in the making. Nothing here waits or raises; past a bound it lets go of all it holds.
+
+    *environment*, *method*, *target*, *request_type* and *request_encoding* are the exchange's.
+    """
 
     __slots__ = (
-        *("_answer", "_answer_encoding", "_answer_size", "_answer_type", "_call", "_limits", "_listener", "_memory"),
-        *("_refused", "_request", "_request_size", "_size"),
+        *("_answer", "_answer_encoding", "_answer_size", "_answer_type", "_environment", "_limits", "_listener"),
+        *("_memory", "_method", "_refused", "_request", "_request_encoding", "_request_size", "_request_type"),
+        *("_size", "_target"),
     )
 
-    def __init__(self, call: Call, limits: CaptureLimits, memory: CopyMemory, listener: Listener) -> None:
-        self._call = call
+    def __init__(
+        self,
+        environment: Environment,
+        method: str,
+        target: str,
+        request_type: str,
+        request_encoding: str,
+        *,
+        limits: CaptureLimits,
+        memory: CopyMemory,
+        listener: Listener,
+    ) -> None:
+        self._environment = environment
+        self._method = method
+        self._target = target
+        self._request_type = request_type
+        self._request_encoding = request_encoding
         self._limits = limits
         self._memory = memory
         self._listener = listener
@@ -88,7 +93,7 @@ class Recording:
         self._request: bytes | bytearray = b""
         self._answer: bytes | bytearray = b""
         self._request_size = self._answer_size = self._size = 0
-        self._reserve(OVERHEAD_BYTES + len(call.target))
+        self._reserve(OVERHEAD_BYTES + len(target))
 
     def request_chunk(self, chunk: bytes) -> None:
         """Remember a piece of the request's body."""
@@ -119,7 +124,7 @@ class Recording:
     def finish(self, received_at: float) -> "asyncio.Future[None] | None":
         """The answer is complete: offer the exchange. The future ends once its outcome is committed or given up."""
         if self._refused:
-            self._listener.refuse(self._call.environment, self._refused)
+            self._listener.refuse(self._environment, self._refused)
             return None
         ending = self._listener.offer(self._exchange(received_at), self._size)
         self._size = 0
@@ -132,18 +137,17 @@ class Recording:
         self._size = 0
 
     def _exchange(self, received_at: float) -> Exchange:
-        call = self._call
         return Exchange(
-            environment=call.environment,
-            method=call.method,
-            target=call.target,
-            request_type=call.request_type,
-            request_encoding=call.request_encoding,
-            request_body=bytes(self._request),
-            answer_type=self._answer_type,
-            answer_encoding=self._answer_encoding,
-            answer_body=bytes(self._answer),
-            received_at=received_at,
+            self._environment,
+            self._method,
+            self._target,
+            self._request_type,
+            self._request_encoding,
+            bytes(self._request),
+            self._answer_type,
+            self._answer_encoding,
+            bytes(self._answer),
+            received_at,
         )
 
     def _reserve(self, size: int) -> bool:

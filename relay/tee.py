@@ -1,8 +1,6 @@
 """What the proxy shows to capture. Flags are the product: what goes wrong here is logged, counted, and stays here."""
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 import structlog
 
@@ -13,9 +11,6 @@ from relay.model import Clock, Environment
 from relay.recording import Recording
 
 log = structlog.get_logger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Tee:
@@ -47,9 +42,10 @@ class Tee:
     ) -> None:
         """Copy this identity call."""
         self._environment = environment
-        self._recording = self._guarded(
-            self._capture.begin, environment, method, target, request_type, request_encoding
-        )
+        try:
+            self._recording = self._capture.begin(environment, method, target, request_type, request_encoding)
+        except Exception as bug:
+            self._fail(bug)
 
     def skip(self, environment: Environment, reason: str) -> None:
         """Only count this identity call, under *reason*, if it is answered 200."""
@@ -58,7 +54,10 @@ class Tee:
     def request_chunk(self, chunk: bytes) -> None:
         """A piece of the request's body was sent on."""
         if self._recording is not None:
-            self._guarded(self._recording.request_chunk, chunk)
+            try:
+                self._recording.request_chunk(chunk)
+            except Exception as bug:
+                self._fail(bug)
 
     def answered(self, status: int, content_type: str, content_encoding: str) -> None:
         """The answer's headers are there. Only a 200 is an evaluation, and only JSON can be read."""
@@ -68,46 +67,51 @@ class Tee:
             self._skip = "not_flags"
         if status != 200 or self._skip:
             self.discard()
-        if status == 200 and self._skip:
-            self._guarded(self._capture.skip, self._environment, self._skip)
-        if self._recording is not None:
-            self._guarded(self._recording.answered, content_type, content_encoding)
+        try:
+            if status == 200 and self._skip:
+                self._capture.skip(self._environment, self._skip)
+            if self._recording is not None:
+                self._recording.answered(content_type, content_encoding)
+        except Exception as bug:
+            self._fail(bug)
 
     def answer_chunk(self, chunk: bytes, *, last: bool) -> None:
         """A piece of the answer's body arrived."""
         if self._recording is not None:
-            self._guarded(self._recording.answer_chunk, chunk)
-            self._received_at = self._clock.wall() if last else 0.0
+            try:
+                self._recording.answer_chunk(chunk)
+            except Exception as bug:
+                self._fail(bug)
+            if last:
+                self._received_at = self._clock.wall()
 
     def finish(self) -> "asyncio.Future[None] | None":
         """The answer is whole, or a bound was passed. The future, where there is one, ends with the commit."""
         if self._recording is None:
             return None
-        ending = self._guarded(self._recording.finish, self._received_at or self._clock.wall())
+        try:
+            ending = self._recording.finish(self._received_at or self._clock.wall())
+        except Exception as bug:
+            self._fail(bug)
+            return None
         self._recording = None
         return ending
 
     def discard(self) -> None:
         """There is nothing to capture here."""
-        if self._recording is not None:
-            recording, self._recording = self._recording, None
-            self._guarded(recording.discard)
-
-    def _guarded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """The boundary between flags and analytics: the one place where every error is caught."""
-        try:
-            return call(*args, **kwargs)
-        except Exception as bug:
-            self._metrics.capture_failures.inc()
-            # Its text may hold what passed by; its kind and place do not.
-            log.error("capture.failed", error=type(bug).__name__, at=_place(bug))
-            self._give_up()
-            return None
-
-    def _give_up(self) -> None:
         recording, self._recording = self._recording, None
         if recording is not None:
-            self._guarded(recording.discard)
+            try:
+                recording.discard()
+            except Exception as bug:
+                self._fail(bug)
+
+    def _fail(self, bug: Exception) -> None:
+        """The boundary between flags and analytics: every error that comes here ends here."""
+        self._metrics.capture_failures.inc()
+        # Its text may hold what passed by; its kind and place do not.
+        log.error("capture.failed", error=type(bug).__name__, at=_place(bug))
+        self.discard()
 
 
 def _place(bug: BaseException) -> str:

@@ -50,7 +50,7 @@ def is_identity_call(method: str, path: str) -> bool:
 
 def is_json(content_type: str) -> bool:
     """Whether a Content-Type promises JSON: application/json or application/<anything>+json, whatever parameters."""
-    return _JSON.match(content_type.strip()) is not None
+    return content_type == "application/json" or _JSON.match(content_type.strip()) is not None
 
 
 def names_a_relay(via: Sequence[str]) -> bool:
