@@ -55,7 +55,7 @@ def keep(outbox: Path, content: bytes) -> None:
         return
     new = place.with_name(f"{place.name}.new")
     new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - a path has no modes
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

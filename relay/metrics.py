@@ -123,7 +123,7 @@ class Metrics:
     def on(cls, registry: CollectorRegistry) -> "Metrics":
         """Declare all of them on *registry*."""
         # When each series was made would double the text, and Prometheus does not read it there.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
         metrics = cls(**{one.name: one.metadata["make"](registry=registry) for one in fields(cls)})
         for kind in Kind:
             metrics.attempts.labels(kind)

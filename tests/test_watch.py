@@ -143,7 +143,7 @@ async def test_who_asks_is_told_a_mistake_again(file: File) -> None:
         file.path.write_text(MISTAKE)
         for times in (1, 2):
             relay.look_at_file()
-            await until(lambda times=times: counted(relay, "refused") == times)  # type: ignore[misc]
+            await until(lambda times=times: counted(relay, "refused") == times)  # type: ignore[misc]  # a default in a lambda
 
 
 async def test_who_asks_without_a_change_is_told_that(file: File) -> None:
@@ -280,7 +280,7 @@ async def test_heap_has_every_event_once_however_often_lanes_come_and_go(
             before = len(called)
             file.write(environments=environments)
             await reloaded(relay)
-            await until(lambda before=before: len(called) > before + 5)  # type: ignore[misc]
+            await until(lambda before=before: len(called) > before + 5)  # type: ignore[misc]  # a default in a lambda
         traffic.cancel()
         await asyncio.wait([traffic])
         await relay.parts.capture.drained()

@@ -29,7 +29,7 @@ def _family(family: Metric) -> Iterator[str]:
 
 @lru_cache(KEPT)
 def _number(value: float) -> str:
-    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # a str by its source
 
 
 def _labels(sample: Sample) -> str:

@@ -17,7 +17,7 @@ class Written(Config):
     """The configuration of the relay from Flagsmith to Heap, as it is written."""
 
     defaults: Rules = Field(Rules(), description="Rules of every environment that says nothing else.")
-    environments: tuple[EnvironmentEntry, ...] = Field(  # type: ignore[assignment]
+    environments: tuple[EnvironmentEntry, ...] = Field(  # type: ignore[assignment]  # for editors only
         (), description="Flagsmith environments and their Heap apps."
     )
 

@@ -248,7 +248,7 @@ PLAIN_ADVICE = "write text, a number in plain digits, true or false"
 def read_plain(value: Any) -> str | int | float | bool:
     """Text; or, written without quotes and as every reader of YAML takes it, a number or a boolean."""
     if type(value) in {bool, int, float}:
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # pydantic passed it on
     if not (isinstance(value, Scalar) and value.plain):
         return read_text(value, PLAIN_ADVICE)
     if value in {"true", "false"}:

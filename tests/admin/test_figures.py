@@ -117,7 +117,7 @@ async def test_forecasts_of_many_are_told_in_turn(watched: Watched) -> None:
 @pytest.mark.parametrize("standing", STATES)
 async def test_exactly_one_state_of_a_lane_is_set(watched: Watched, standing: str) -> None:
     answer = Answer(Kind.BUSY, 503, at=1000.0)
-    watched.lanes.append(LaneState(LANE, standing, None, None, answer, answer, 1, 0.25))  # type: ignore[arg-type]
+    watched.lanes.append(LaneState(LANE, standing, None, None, answer, answer, 1, 0.25))  # type: ignore[arg-type]  # a word of the table
 
     await watched.figures.refresh()
 

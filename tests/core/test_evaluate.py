@@ -148,7 +148,7 @@ def test_what_python_servers_write_beyond_the_standard_is_read(text: bytes, foun
 
 
 def test_nan_is_read() -> None:
-    assert math.isnan(value(b"NaN"))  # type: ignore[arg-type]
+    assert math.isnan(value(b"NaN"))  # type: ignore[arg-type]  # NaN is a float
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:

@@ -142,7 +142,7 @@ class Model:
         return {one.number: one for one in self.stored.values() if one.token == token and one.died_at is None}
 
     def change(self, one: Stored, **changes: object) -> None:
-        self.stored[one.event.key] = replace(one, **changes)  # type: ignore[arg-type]
+        self.stored[one.event.key] = replace(one, **changes)  # type: ignore[arg-type]  # as the model says
 
     def drop(self, one: Stored, book: str, reason: str = "") -> None:
         del self.stored[one.event.key]
@@ -205,7 +205,7 @@ class Model:
             key=noted.key,
             attempts=len(noted.attempts),
             answers=noted.attempts[-5:],
-            place=place,  # type: ignore[arg-type]
+            place=place,  # type: ignore[arg-type]  # as the model says
             due=stored.due if stored and place == "waiting" else None,
             cause=stored.cause if stored else Cause(noted.gone) if noted.gone else None,
             unchanged=noted.unchanged,

@@ -42,7 +42,7 @@ LATER = NOON + 3600
 
 def letter(made_at: float = NOON, *, reason: str = "refused_by_heap", **facts: str) -> DeadLetter:
     """A dead letter that could be sent; those that are put as such are made when they were captured."""
-    return DeadLetter(event(made_at, **facts), Cause(reason))  # type: ignore[arg-type]
+    return DeadLetter(event(made_at, **facts), Cause(reason))  # type: ignore[arg-type]  # facts are its own
 
 
 async def stored(outbox: Outbox, *letters: DeadLetter) -> list[StoredLetter]:
