@@ -214,7 +214,7 @@ class Relay:
         await self._parts.sender.reload(lanes)
         self._parts.proxy.serve(environments)
         self._parts.capture.daily_cap.caps = config.caps()
-        self._parts.capture.forecasts.paces = config.paces()
+        self._parts.capture.forecasts.follow(config.paces())
         self._parts.figures.environments = config.apps()
         self._orphans.look()
 
@@ -288,7 +288,8 @@ def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
     )
     before_answer = config.outbox.commit == "before_answer"
     capture = Capture(outbox, limits, metrics, before_answer=before_answer, clock=clock)
-    capture.daily_cap.caps, capture.forecasts.paces = config.caps(), config.paces()
+    capture.daily_cap.caps = config.caps()
+    capture.forecasts.follow(config.paces())
     upstream = Upstream(config.upstream)
     sender = Sender(outbox, config.lanes(), metrics, clock)
     figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock)

@@ -16,14 +16,19 @@ IDENTITIES = 20_000
 
 
 class Forecasts:
-    """A forecast for each environment of `paces`, which may be exchanged at any time. It begins with the process."""
+    """A forecast for each environment that `follow` named last. It begins with the process."""
 
     def __init__(self, clock: Clock) -> None:
-        self.paces: Mapping[str, Pace] = {}
+        self._paces: Mapping[str, Pace] = {}
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._sent: Recent[bytes, Sent] = Recent(IDENTITIES)
         self._forecasts: dict[str, Forecast] = {}
+
+    def follow(self, paces: Mapping[str, Pace]) -> None:
+        """Tell of the environments of *paces* from now on; others are forgotten."""
+        self._paces = paces
+        self._forecasts = {name: found for name, found in self._forecasts.items() if name in paces}
 
     def see_answer(self, environment: str, prepared: Prepared) -> None:
         """Count what an answer of *environment* came to."""
@@ -33,16 +38,15 @@ class Forecasts:
 
     def see(self, environment: str, verdict: Verdict, times: int, prepared: Prepared | None = None) -> None:
         """Count answers of *environment* that came to *verdict*; for unchanged ones nothing more need be known."""
-        if (pace := self.paces.get(environment)) is not None:
+        if (pace := self._paces.get(environment)) is not None:
             sent = ways(verdict, pace.send, lambda: self._is_news(prepared, pace.heartbeat))
             now = self._clock.monotonic()
             self._forecast(environment, now).see(verdict.reason, sent, now, times)
 
     def tell(self, environment: str) -> ForecastStatus | None:
-        """The forecast as of now; None for an environment that `paces` does not name."""
-        pace = self.paces.get(environment)
+        """The forecast as of now; None for an environment that is not followed."""
+        pace = self._paces.get(environment)
         if pace is None:
-            self._forecasts.pop(environment, None)
             return None
         now = self._clock.monotonic()
         return self._forecast(environment, now).tell(pace, now, overflowed=self._sent.overflowed)

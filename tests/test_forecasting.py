@@ -119,7 +119,7 @@ def answered(identity: str, fingerprint: int, at: float) -> Prepared:
 def on_change(answers: list[tuple[int, float]], pace: Pace = PACE) -> int:
     """How many of ada's answers on_change would send."""
     forecasts = Forecasts(Clock(monotonic=lambda: 1.0))
-    forecasts.paces = {"tests": pace}
+    forecasts.follow({"tests": pace})
     for fingerprint, at in answers:
         forecasts.see_answer("tests", answered("ada", fingerprint, at))
     told = forecasts.tell("tests")
@@ -144,7 +144,7 @@ def test_on_change_is_tried_out_with_the_environments_own_heartbeat(
 def test_more_identities_than_are_kept_are_told() -> None:
     now = 0.0
     forecasts = Forecasts(Clock(monotonic=lambda: now))
-    forecasts.paces = {"tests": PACE}
+    forecasts.follow({"tests": PACE})
     for number in range(2 * IDENTITIES):
         forecasts.see_answer("tests", answered(f"user-{number}", 1, 0.0))
     now = 2 * 86_400.0
@@ -157,13 +157,13 @@ def test_more_identities_than_are_kept_are_told() -> None:
 
 def test_an_environment_that_is_gone_is_forgotten() -> None:
     forecasts = Forecasts(Clock(monotonic=lambda: 1.0))
-    forecasts.paces = {"tests": PACE}
+    forecasts.follow({"tests": PACE})
     forecasts.see_answer("tests", answered("ada", 1, 0.0))
 
-    forecasts.paces = {}
+    forecasts.follow({})
     forecasts.see_answer("tests", answered("ada", 1, 0.0))
     assert forecasts.tell("tests") is None
-    forecasts.paces = {"tests": PACE}
+    forecasts.follow({"tests": PACE})
 
     told = forecasts.tell("tests")
     assert told is not None

@@ -100,7 +100,7 @@ async def test_a_difference_in_the_books_is_seen(watched: Watched) -> None:
 async def test_forecasts_of_many_are_told_in_turn(watched: Watched) -> None:
     """Each takes the event loop's time, and a day's changes slowly."""
     names = [f"environment-{number}" for number in range(2 * FEW + 1)]
-    watched.capture.forecasts.paces = dict.fromkeys(names, Pace("every_call", 0.0, 0.8))
+    watched.capture.forecasts.follow(dict.fromkeys(names, Pace("every_call", 0.0, 0.8)))
     watched.figures.environments = dict.fromkeys(names, LANE)
 
     rounds = []
