@@ -35,7 +35,7 @@ def main() -> None:
         if "comparison" in parts:
             print(comparison(folder / "comparison", asked.rounds, asked.seconds))
         if "watched" in parts:
-            print(watched_table(watched.compare(folder / "watched", asked.rounds, asked.seconds)))
+            print(watched_table(watched.compare(folder / "watched", asked.rounds)))
         if "memory" in parts:
             print(memory_line(folder / "memory"))
         if "start" in parts:
@@ -89,7 +89,7 @@ def watched_table(costs: Sequence[watched.Cost]) -> str:
     """One line for each case, each figure with its ratio to the first's."""
     first = costs[0]
     figures = ["requests/s", "CPU µs per request", "p50 µs (1 connection)", "p99 µs (1 connection)"]
-    lines = [row(["environments", "asked every second", *figures]), row(["---:", "---", *["---:"] * len(figures)])]
+    lines = [row(["environments", "watched", *figures]), row(["---:", "---", *["---:"] * len(figures)])]
     for each in costs:
         cells = [
             ratio(each.per_second, first.per_second),

@@ -1,4 +1,4 @@
-"""What it costs the request path to be watched: one environment or many, left alone or asked all the time."""
+"""What it costs the request path to be watched, as relays are: one environment or many, with or without watchers."""
 
 import statistics
 import threading
@@ -17,8 +17,11 @@ from bench.process import free_port, python
 from bench.relays import MeasuredRelay, relay
 
 MANY = 1_000
-EVERY_SECONDS = 1.0
-PATHS = ("/metrics", "/status.json", "/healthz")
+# Who asks, and how often: Prometheus, four times as often as by default (prometheus.io/docs/prometheus/latest/
+# configuration/configuration/#configuration-file), a status page that is open, and probes, each in seconds.
+EVERY_SECONDS = {"/metrics": 15.0, "/status.json": 2.0, "/healthz": 1.0, "/readyz": 1.0}
+# A measurement sees as much of each as the next one.
+SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Cost:
     p99: float
 
 
-def compare(folder: Path, rounds: int, seconds: int) -> Sequence[Cost]:
+def compare(folder: Path, rounds: int) -> Sequence[Cost]:
     """Measure in turn, *rounds* times, so that what else the machine does meets all alike.
 
     All environments have one Heap app: what an app more costs is another question.
@@ -57,18 +60,18 @@ def compare(folder: Path, rounds: int, seconds: int) -> Sequence[Cost]:
             each = stack.enter_context(relay(folder, f"with-{number}", origin.url, heap.url, number, apps=1))
             load.run(each.process.url, Demand(BUSY_CONNECTIONS, 1, number))  # caches, connections, code
             cases += [Case(each, number, watched) for watched in (False, True)]
-        seen = [[_measure(case, seconds) for case in cases] for _ in range(rounds)]
+        seen = [[_measure(case) for case in cases] for _ in range(rounds)]
         return [_median(costs) for costs in zip(*seen, strict=True)]
 
 
-def _measure(case: Case, seconds: int) -> Cost:
+def _measure(case: Case) -> Cost:
     process = case.relay.process
     with _asking(case.relay.admin) if case.watched else nullcontext():
         used = process.cpu_seconds
-        busy = load.run(process.url, Demand(BUSY_CONNECTIONS, seconds, case.environments))
+        busy = load.run(process.url, Demand(BUSY_CONNECTIONS, SECONDS, case.environments))
         used = process.cpu_seconds - used
-        time.sleep(EVERY_SECONDS)  # capture and commit come after the answers
-        single = load.run(process.url, Demand(1, seconds, case.environments))
+        time.sleep(1)  # capture and commit come after the answers
+        single = load.run(process.url, Demand(1, SECONDS, case.environments))
     process.rest()
     cpu_microseconds = used * 1e6 / busy.requests
     return Cost(case.environments, case.watched, busy.per_second, cpu_microseconds, single.p50, single.p99)
@@ -76,23 +79,28 @@ def _measure(case: Case, seconds: int) -> Cost:
 
 @contextmanager
 def _asking(admin: str) -> Iterator[None]:
-    """Somebody asks for everything on the admin port, every second, however long the answers take."""
-    ended, began = threading.Event(), time.monotonic()
-
-    def ask() -> None:
-        times = count(1)
-        while not ended.wait(max(0.0, began + next(times) * EVERY_SECONDS - time.monotonic())):
-            for path in PATHS:
-                with urllib.request.urlopen(admin + path) as answer:
-                    answer.read()
-
-    thread = threading.Thread(target=ask, name="scraper")
-    thread.start()
+    """Everybody asks the admin port, each on time, however long the answers take."""
+    ended = threading.Event()
+    watchers = [
+        threading.Thread(target=_ask, args=(admin + path, every, ended)) for path, every in EVERY_SECONDS.items()
+    ]
+    for each in watchers:
+        each.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
+        for each in watchers:
+            each.join()
+
+
+def _ask(url: str, every: float, ended: threading.Event) -> None:
+    # In the middle of its time first, so that a measurement which is as long sees one of each.
+    began = time.monotonic() - every / 2
+    times = count(1)
+    while not ended.wait(max(0.0, began + next(times) * every - time.monotonic())):
+        with urllib.request.urlopen(url) as answer:
+            answer.read()
 
 
 def _median(rounds: Sequence[Cost]) -> Cost:
