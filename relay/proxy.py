@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from relay.capture import Capture
 from relay.config import Config
+from relay.connection import UpstreamAnswer
 from relay.core.headers import (
     Hop,
     Peer,
@@ -31,7 +32,7 @@ from relay.metrics import Metrics
 from relay.model import Clock, Environment
 from relay.reply import Reply, go_on
 from relay.tee import Tee
-from relay.upstream import Outgoing, Upstream, UpstreamAnswer
+from relay.upstream import Outgoing, Upstream
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +89,7 @@ class Proxy:
 
     def server(self) -> web.Server:
         """What a runner serves on `listen`."""
-        front = Front(self.answer, self._listen)
+        front = Front(self.answer, self._listen, self._clock)
         self._metrics.in_flight.set_function(lambda: front.in_flight)
         return front
 
