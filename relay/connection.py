@@ -108,7 +108,7 @@ class UpstreamAnswer:
             release()
 
     async def _more(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._connection.loop.create_future()
         try:
             await self._waiter
         finally:
@@ -169,9 +169,11 @@ class UpstreamAnswer:
         if 100 <= status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS:  # the answer is still to come
             self.reason, self.headers = b"", []
             return
+        size = 0
         for name, value in self.headers:
+            size += len(name) + len(value)
             self._fields.setdefault(name.lower(), value)
-        if status < 200 or not self._is_bounded() or not self._is_framed():
+        if status < 200 or size > HEAD_BYTES or len(self.headers) > HEAD_FIELDS or not self._is_framed():
             self._refuse()
             return
         self.status, self.headed = status, True
@@ -179,10 +181,6 @@ class UpstreamAnswer:
         self.until_close = self._fields.keys().isdisjoint(LENGTHS)
         self.whole = self._bodiless
         self._wake()
-
-    def _is_bounded(self) -> bool:
-        size = sum(len(name) + len(value) for name, value in self.headers)
-        return len(self.headers) <= HEAD_FIELDS and size <= HEAD_BYTES
 
     def _is_framed(self) -> bool:
         """Whether its body can be told from what follows it: nobody asked for another transfer coding than chunked."""
@@ -214,9 +212,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, rested: Callable[["Connection"], None], gone: Callable[["Connection"], None]) -> None:
         self._rested = rested
         self._gone = gone
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         # By the loop's clock, in seconds: when it came about, and when something last happened.
-        self.born = self.heard = self._loop.time()
+        self.born = self.heard = self.loop.time()
         # It carried a request before the present one.
         self.reused = False
         self._answer: UpstreamAnswer | None = None
@@ -228,10 +226,10 @@ class Connection(asyncio.Protocol):
     def ask(self, head: bytes, body: AsyncIterator[bytes] | None, answer: UpstreamAnswer, *, chunked: bool) -> None:
         """Send a request whose *answer* is told what comes."""
         self._answer = answer
-        self.heard = self._loop.time()
+        self.heard = self.loop.time()
         self.transport.write(head)
         if body is not None:
-            self._upload = self._loop.create_task(self._send(body, chunked=chunked), name="upload")
+            self._upload = self.loop.create_task(self._send(body, chunked=chunked), name="upload")
             self._upload.add_done_callback(self._sent)
 
     def part_with(self, answer: UpstreamAnswer) -> None:
@@ -240,7 +238,7 @@ class Connection(asyncio.Protocol):
         if self._upload is None and answer.whole and answer.keep_alive and not self.transport.is_closing():
             self.resume_reading()
             self.reused = True
-            self.heard = self._loop.time()
+            self.heard = self.loop.time()
             self._rested(self)
             return
         if self._upload is not None:
@@ -277,7 +275,7 @@ class Connection(asyncio.Protocol):
 
     def _sent(self, upload: "asyncio.Task[None]") -> None:
         self._upload = None
-        self.heard = self._loop.time()
+        self.heard = self.loop.time()
         if upload.cancelled() or (failure := upload.exception()) is None:
             return
         if isinstance(failure, RequestRefused) and self._answer is not None and not self._answer.headed:
@@ -286,14 +284,14 @@ class Connection(asyncio.Protocol):
             self.give_up(UpstreamError(502, "reset"))
 
     def pause_writing(self) -> None:
-        self._writable = self._loop.create_future()
-        self.heard = self._loop.time()
+        self._writable = self.loop.create_future()
+        self.heard = self.loop.time()
 
     def resume_writing(self) -> None:
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
-        self.heard = self._loop.time()
+        self.heard = self.loop.time()
 
     # The way back.
 
@@ -301,7 +299,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = self._loop.time()
+        self.heard = self.loop.time()
         answer = self._answer
         if answer is None or answer.whole:  # nobody asked for this
             self.transport.abort()
@@ -317,7 +315,7 @@ class Connection(asyncio.Protocol):
         """What came is taken."""
         if not self._reading:
             self._reading = True
-            self.heard = self._loop.time()
+            self.heard = self.loop.time()
             self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:

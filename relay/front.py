@@ -92,7 +92,7 @@ class Front(web.Server):
                 self._idle.set()
 
     def _incoming(self, *args: Any) -> web.BaseRequest:
-        return _Incoming(self, *args, asyncio.get_running_loop())
+        return _Incoming(self, *args, args[-1].get_loop())
 
 
 class _Incoming(web.BaseRequest):

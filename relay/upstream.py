@@ -16,6 +16,7 @@ from typing import Self, cast
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import msgspec
 from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
@@ -45,8 +46,7 @@ FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """A request as Flagsmith shall see it, but for its framing."""
 
     method: str
@@ -79,6 +79,7 @@ class Upstream:
         """Raises StartError where `upstream.ca_file`, or the environment's proxy, cannot be used."""
         if self._config.trust_env:
             self.forward_proxy = _ForwardProxy.of_environment(self.origin)
+        self._loop = asyncio.get_running_loop()
         self._route = _Route(self.origin, self.forward_proxy, _tls(self._config))
         return self
 
@@ -148,7 +149,7 @@ class Upstream:
 
     def _take(self) -> Connection | None:
         """The connection that rests the shortest, if it can be used."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         while self._rested:
             connection = self._rested.pop()
             if not connection.transport.is_closing() and not self._is_worn(connection, now):
@@ -183,8 +184,7 @@ class Upstream:
 
     def _look_round(self) -> None:
         """End what is silent or has rested for too long, now and again while there are connections."""
-        loop, config = asyncio.get_running_loop(), self._config
-        now = loop.time()
+        config, now = self._config, self._loop.time()
         for connection in [*self._connections]:
             if connection.is_overdue(now, config.read_timeout):
                 connection.give_up(UpstreamError(504, "read_timeout"))
@@ -192,7 +192,7 @@ class Upstream:
             self._rested.remove(connection)
             connection.transport.close()
         soon = min(LATE_SECONDS, config.read_timeout / 4, config.idle_timeout / 4)
-        self._timer = loop.call_later(soon, self._look_round) if self._connections else None
+        self._timer = self._loop.call_later(soon, self._look_round) if self._connections else None
 
 
 class _Route:
