@@ -62,6 +62,19 @@ async def test_a_private_authority_is_trusted_where_it_is_named(tls_flagsmith: R
         assert await fetch(connections) == b"ok"
 
 
+async def test_a_new_connection_goes_on_with_the_session_of_the_one_before(
+    tls_flagsmith: RawFlagsmith, ca_file: Path
+) -> None:
+    url = f"https://localhost:{tls_flagsmith.port}"
+    async with upstream(url, ca_file=str(ca_file), max_connection_age="1ms") as connections:
+        for _ in range(2):
+            await fetch(connections)
+            await tls_flagsmith.until(lambda: tls_flagsmith.open == 0)
+
+    reused = [writer.get_extra_info("ssl_object").session_reused for writer in tls_flagsmith.connections]
+    assert reused == [False, True]
+
+
 async def test_an_unknown_authority_is_never_trusted(tls_flagsmith: RawFlagsmith) -> None:
     async with upstream(f"https://localhost:{tls_flagsmith.port}") as connections:
         with pytest.raises(UpstreamError, match="502 tls_failed"):
