@@ -66,7 +66,7 @@ async def test_a_new_connection_goes_on_with_the_session_of_the_one_before(
     tls_flagsmith: RawFlagsmith, ca_file: Path
 ) -> None:
     url = f"https://localhost:{tls_flagsmith.port}"
-    async with upstream(url, ca_file=str(ca_file), max_connection_age="1ms") as connections:
+    async with upstream(url, ca_file=str(ca_file), idle_timeout="20ms") as connections:
         for _ in range(2):
             await fetch(connections)
             await tls_flagsmith.until(lambda: tls_flagsmith.open == 0)
