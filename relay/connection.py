@@ -68,7 +68,8 @@ class UpstreamAnswer:
 
     def text(self, name: str) -> str:
         """The first value of a header; empty where there is none."""
-        return self._fields.get(name.lower().encode("ascii"), b"").decode("utf-8", "surrogateescape")
+        value = self._fields.get(name.lower().encode("ascii"))
+        return "" if value is None else value.decode("utf-8", "surrogateescape")
 
     async def head(self) -> None:
         """Return when the headers are there. Raises UpstreamError, or whatever RequestRefused the body raised."""

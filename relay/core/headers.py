@@ -4,7 +4,7 @@ Everything is bytes in the order and spelling it came in; what is not named here
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -163,10 +163,13 @@ def _lowered(headers: RawHeaders) -> list[bytes]:
     return [name.lower() for name, _ in headers]
 
 
-def _dropped(headers: RawHeaders, names: Collection[bytes]) -> frozenset[bytes]:
+def _dropped(headers: RawHeaders, names: Sequence[bytes]) -> frozenset[bytes]:
     """What stays on this connection of *headers*, whose *names* in lower case are at hand."""
-    if b"connection" not in names:
-        return HOP_BY_HOP
+    match names.count(b"connection"):
+        case 0:
+            return HOP_BY_HOP
+        case 1:
+            return _dropped_by(headers[names.index(b"connection")][1])
     return _dropped_by(b",".join(values(headers, b"connection")))
 
 
