@@ -46,7 +46,7 @@ class Route:
         hop = proxy.url
         self._scheme, self._host, self._port = origin.scheme, origin.host, origin.port
         if hop is not None:
-            self._scheme, self._host, self._port = hop.scheme, hop.host or "", hop.port or 0
+            self._scheme, self._host, self._port = hop.scheme, hop.raw_host or "", hop.port or 0
         self._lookup: asyncio.Task[list[AddrInfoType]] | None = None
         self._looked_up = 0.0
 

@@ -138,14 +138,18 @@ class Upstream:
     async def _open(self) -> Connection:
         connection = Connection(self._rested.append, self._forget)
         await self._route.lead(connection, self._config.connect_timeout)
+        if connection.transport.is_closing():  # and may have told of it already
+            raise UpstreamError(502, "reset")
         self._connections.add(connection)
         if self._timer is None:
             self._look_round()
         return connection
 
     def _forget(self, connection: Connection) -> None:
+        if connection not in self._connections:  # it never came about
+            return
         self._tls.remember(connection.transport)
-        self._connections.discard(connection)
+        self._connections.remove(connection)
         if connection in self._rested:
             self._rested.remove(connection)
         if not self._connections:

@@ -95,3 +95,14 @@ async def test_a_connection_that_flagsmith_means_to_close_is_not_used_again(answ
 
         assert [await fetch(connections), await fetch(connections)] == [b"ok", b"ok"]
         assert len(raw.connections) == 2
+
+
+async def test_a_connection_that_ends_as_it_begins_is_502_and_holds_up_nobody() -> None:
+    async def leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(leave, "127.0.0.1", 0)
+    async with server, upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as connections:
+        for _ in range(100):
+            with pytest.raises(UpstreamError, match="502 reset"):
+                await fetch(connections)
