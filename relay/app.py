@@ -21,7 +21,6 @@ from relay.allocator import give_back_for_ever
 from relay.capture import Capture
 from relay.config import Config
 from relay.core.status import Status
-from relay.descriptors import LoopErrors
 from relay.errors import OutboxError, OutboxInUse, StartError
 from relay.last_good import ConfigFile
 from relay.log import configure as configure_log
@@ -154,7 +153,6 @@ class Relay:
         """Serve until `stop`, then shut down in order. Raises StartError where this machine does not allow it."""
         parts = self._parts
         require_c_parser()
-        asyncio.get_running_loop().set_exception_handler(LoopErrors(parts.clock))
         async with AsyncExitStack() as stack:
             await open_outbox(parts.outbox, required=parts.config.outbox.required)
             stack.push_async_callback(parts.outbox.close)

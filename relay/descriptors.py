@@ -1,11 +1,7 @@
 """Open files and connections: as many as this machine allows, and few words when they run out."""
 
-import asyncio
-import errno
-import os
 import resource
 from contextlib import suppress
-from typing import Any
 
 import structlog
 
@@ -13,13 +9,14 @@ from relay.model import Clock
 
 log = structlog.get_logger(__name__)
 
-# What asyncio takes for "there are none left", and tries again a second later.
-EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-# It says so for each of 128 tries, every second, while it lasts (`_accept_connection` in
-# https://github.com/python/cpython/blob/3.11/Lib/asyncio/selector_events.py).
+# What is opened beside a caller's connection: one to Flagsmith and one to Heap, and what the storage opens at times.
+FEW = 8
 SILENT_SECONDS = 60.0
 
-ADVICE = "new callers wait; find who keeps so many connections open, or allow more (ulimit -n; LimitNOFILE in systemd)"
+ADVICE = (
+    "without any, new callers are cut off; find who keeps so many connections open, or allow more (ulimit -n; "
+    "LimitNOFILE in systemd)"
+)
 
 
 def allow_most() -> None:
@@ -29,19 +26,22 @@ def allow_most() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-class LoopErrors:
-    """What the event loop could tell nobody else: logged by asyncio, but for files that ran out, once a minute."""
+class Files:
+    """Tells, once a minute, that the files run out.
+
+    The event loop does not: it cuts off the callers for whom there is none (`uv__emfile_trick` in
+    https://github.com/libuv/libuv/blob/v1.x/src/unix/stream.c), which nobody hears of.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._silent_until = clock.monotonic()
 
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An event loop's exception handler."""
-        error = context.get("exception")
-        if not ("socket" in context and isinstance(error, OSError) and error.errno in EXHAUSTED):
-            loop.default_exception_handler(context)
-        elif self._clock.monotonic() >= self._silent_until:
+    def given(self, number: int) -> None:
+        """A connection was given file *number*, the lowest that was free."""
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if allowed == resource.RLIM_INFINITY or number < allowed - FEW:
+            return
+        if self._clock.monotonic() >= self._silent_until:
             self._silent_until = self._clock.monotonic() + SILENT_SECONDS
-            allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            log.error("files.exhausted", reason=os.strerror(error.errno), allowed=allowed, advice=ADVICE)
+            log.error("files.exhausted", allowed=allowed, advice=ADVICE)

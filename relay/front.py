@@ -10,6 +10,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from relay.config import ListenConfig
+from relay.descriptors import Files
+from relay.model import Clock
 from relay.reply import Reply
 
 log = structlog.get_logger(__name__)
@@ -21,9 +23,12 @@ CUT_SECONDS = 0.1
 class Front(web.Server):
     """Serves one handler. When it stops, requests in flight go on until the time-out, and each answer closes."""
 
-    def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], listen: ListenConfig):
+    def __init__(
+        self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], listen: ListenConfig, clock: Clock
+    ) -> None:
         super().__init__(self._handle, request_factory=self._incoming, handler_cancellation=True)
         self._answer = answer
+        self._files = Files(clock)
         self._options: dict[str, Any] = {
             "keepalive_timeout": listen.idle_timeout,
             "max_line_size": listen.max_header_bytes,
@@ -38,6 +43,10 @@ class Front(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._files.given(transport.get_extra_info("socket").fileno())
 
     @property
     def in_flight(self) -> int:
@@ -83,7 +92,7 @@ class Front(web.Server):
                 self._idle.set()
 
     def _incoming(self, *args: Any) -> web.BaseRequest:
-        return _Incoming(self, *args, asyncio.get_running_loop())
+        return _Incoming(self, *args, args[-1].get_loop())
 
 
 class _Incoming(web.BaseRequest):

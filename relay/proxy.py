@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from relay.capture import Capture
 from relay.config import Config
+from relay.connection import UpstreamAnswer
 from relay.core.headers import (
     Hop,
     Peer,
@@ -31,7 +32,7 @@ from relay.metrics import Metrics
 from relay.model import Clock, Environment
 from relay.reply import Reply, go_on
 from relay.tee import Tee
-from relay.upstream import Outgoing, Upstream, UpstreamAnswer
+from relay.upstream import Outgoing, Upstream
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +78,10 @@ class Proxy:
         self._counters: dict[tuple[str, str, str], Counter] = {}
         self._host = None if config.upstream.host_header == "client" else upstream.origin.authority
         self._via = f"{VIA}-{secrets.token_hex(4)}"
+        self._via_bytes = self._via.encode("ascii")
         self._commit_timeout = config.outbox.commit_timeout if config.outbox.commit == "before_answer" else None
-        self._named_keys: set[str] = set()
+        # The hashes of the keys in the log.
+        self._named_keys: set[int] = set()
         self._readers: set[asyncio.Task[None]] = set()
 
     def serve(self, environments: Mapping[str, Environment]) -> None:
@@ -88,7 +91,7 @@ class Proxy:
 
     def server(self) -> web.Server:
         """What a runner serves on `listen`."""
-        front = Front(self.answer, self._listen)
+        front = Front(self.answer, self._listen, self._clock)
         self._metrics.in_flight.set_function(lambda: front.in_flight)
         return front
 
@@ -136,9 +139,9 @@ class Proxy:
         """Name each key once, by a part of its hash: enough to find it, too little to use it."""
         for key in keys:
             self._metrics.unknown_keys.inc()
-            fingerprint = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-            if fingerprint not in self._named_keys and len(self._named_keys) < NAMED_KEYS:
-                self._named_keys.add(fingerprint)
+            if hash(key) not in self._named_keys and len(self._named_keys) < NAMED_KEYS:
+                self._named_keys.add(hash(key))
+                fingerprint = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
                 log.warning("environment.unknown", sha256=fingerprint, advice="name the key in the YAML to capture it")
 
     async def _ask(self, passage: Passage) -> UpstreamAnswer:
@@ -160,7 +163,7 @@ class Proxy:
         if any(self._via in value for value in request.headers.getall("Via", [])):
             raise UpstreamError(502, "loop")
         who = self._peer(request)
-        via = f"{request.version.major}.{request.version.minor} {self._via}".encode("ascii")
+        via = b"%d.%d %b" % (*request.version, self._via_bytes)
         headers = request_headers(request.raw_headers, Hop(who, via, self._host or self._own_host(request)))
         body = self._body(passage) if request.body_exists else None
         if body is not None and not _readable(request):

@@ -44,7 +44,7 @@ async def test_a_relay_takes_as_many_open_files_as_it_may(config: Path) -> None:
 async def test_files_that_ran_out_are_one_log_line_and_callers_are_served_once_there_are_some(
     config: Path, http: aiohttp.ClientSession
 ) -> None:
-    """asyncio says so 128 times a second."""
+    """The event loop cuts off callers without a word."""
     async with relay_process(config) as relay, AsyncExitStack() as idle:
         started = await relay.wait_for("relay.started")
         resource.prlimit(relay.process.pid, FILES, (40, 40))
@@ -58,6 +58,6 @@ async def test_files_that_ran_out_are_one_log_line_and_callers_are_served_once_t
         async with http.get(f"{relay.url}/api/v1/flags/", headers={"X-Environment-Key": CLIENT_KEY}) as answer:
             assert answer.status == 200
 
-        assert (said["level"], said["allowed"], said["reason"]) == ("error", 40, "Too many open files")
+        assert (said["level"], said["allowed"]) == ("error", 40)
         assert "ulimit -n" in said["advice"]
         assert [line["event"] for line in relay.lines if line["level"] == "error"] == ["files.exhausted"]

@@ -21,7 +21,7 @@ LAYERS: list[list[set[str]]] = [
     [
         {"relay.outbox"},
         {"relay.heap"},
-        {"relay.upstream"},
+        {"relay.upstream", "relay.connection", "relay.route"},
         {"relay.supervise"},
         {"relay.allocator"},
         {"relay.descriptors"},

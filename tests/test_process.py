@@ -175,6 +175,16 @@ async def test_a_missing_c_parser_exits_1_with_one_line(config: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("package", ["uvloop", "httptools"])
+async def test_a_missing_package_exits_1_with_one_line(config: Path, tmp_path: Path, package: str) -> None:
+    (tmp_path / f"{package}.py").write_text(f"raise ImportError('no {package}')")
+
+    done = await asyncio.to_thread(run, "run", "-c", str(config), PYTHONPATH=str(tmp_path))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"relay: no {package}; install the relay with all of requirements/run.txt\n"
+
+
 async def test_health_asks_a_running_relay(config: Path) -> None:
     async with relay_process(config) as relay:
         await relay.wait_for("relay.started")

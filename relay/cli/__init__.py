@@ -66,6 +66,9 @@ class Commands(click.Group):
         except RelayError as error:
             click.echo(f"relay: {error}", err=True)
             ctx.exit(1)
+        except ImportError as missing:
+            click.echo(f"relay: {missing}; install the relay with all of requirements/run.txt", err=True)
+            ctx.exit(1)
 
 
 def open_what_is_closed() -> None:

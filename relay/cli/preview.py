@@ -14,12 +14,13 @@ from relay import __version__, config
 from relay.capture import time_ordered_key
 from relay.cli.options import config_file, in_json, read_identity
 from relay.config import Config, EnvironmentConfig
+from relay.connection import UpstreamAnswer
 from relay.core.evaluate import evaluate
 from relay.core.recognise import VIA
 from relay.core.rules import Decision, decide
 from relay.errors import CaptureRefused, ConfigError, RelayError, UpstreamError
 from relay.model import DeadLetter, Event, Exchange, Verdict
-from relay.upstream import Outgoing, Upstream, UpstreamAnswer
+from relay.upstream import Outgoing, Upstream
 
 # Why nothing would be sent, in a reader's words.
 REASONS = {

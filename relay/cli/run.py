@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import structlog
+import uvloop
 
 from relay import log
 from relay.allocator import set_apart_what_stays, share_one_heap
@@ -34,7 +35,7 @@ def run(path: Path) -> None:
     sys.setswitchinterval(TURN_SECONDS)
     share_one_heap()
     allow_most()
-    asyncio.run(serve(file))
+    uvloop.run(serve(file))
 
 
 def tell(file: ConfigFile) -> None:

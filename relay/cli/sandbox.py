@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 
 import click
+import uvloop
 
 from relay import log
 from relay.errors import StartError
@@ -24,7 +25,7 @@ def sandbox(once: bool, port: int, admin_port: int) -> None:
         raise click.UsageError("--port and --admin-port are the same; give two")
     log.configure("warning", console=True)
     try:
-        sys.exit(0 if asyncio.run(_run(once, port, admin_port)) else 1)
+        sys.exit(0 if uvloop.run(_run(once, port, admin_port)) else 1)
     except StartError as failure:
         click.echo(f"relay: {failure}, or try --port 0 --admin-port 0", err=True)
         sys.exit(1)

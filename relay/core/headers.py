@@ -4,10 +4,12 @@ Everything is bytes in the order and spelling it came in; what is not named here
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+
+import msgspec
 
 from relay.core.target import DEFAULT_PORTS, Origin
 
@@ -24,6 +26,7 @@ HOP_BY_HOP = frozenset(
 # Written anew for every request. Expect is answered here: what follows it was sent on already.
 _REWRITTEN = frozenset({b"expect", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 
+_LINE_BREAKERS = b"\r\n\0"
 _REFERENCE = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.-]*):)?//([^/?#]*)(.*)", re.DOTALL)
 _AUTHORITY = re.compile(rb"(\[[^\]]*\]|[^:@\[\]]*)(?::(\d{0,5}))?")
 
@@ -38,8 +41,7 @@ class Peer:
     trusted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(msgspec.Struct, frozen=True):
     """What no header of a request says, and the next one must be told."""
 
     peer: Peer
@@ -49,8 +51,7 @@ class Hop:
     host: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
+class Framing(msgspec.Struct, frozen=True):
     """How an answer's head ends and how its body is told from the next answer."""
 
     headers: RawHeaders
@@ -81,31 +82,34 @@ def values(headers: RawHeaders, name: bytes) -> list[bytes]:
 
 def end_to_end(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     """*headers* less the hop-by-hop ones and those that Connection names."""
-    named = {token.strip().lower() for value in values(headers, b"connection") for token in value.split(b",")}
-    dropped = HOP_BY_HOP | named
-    return [field for field in headers if field[0].lower() not in dropped]
+    names = _lowered(headers)
+    dropped = _dropped(headers, names)
+    return [field for name, field in zip(names, headers, strict=True) if name not in dropped]
 
 
 def request_headers(headers: RawHeaders, hop: Hop) -> list[tuple[bytes, bytes]]:
     """What to send to Flagsmith for a request that came with *headers*."""
-    asked = next(iter(values(headers, b"host")), b"")
+    names = _lowered(headers)
+    dropped = _dropped(headers, names)
+    asked = headers[names.index(b"host")][1] if b"host" in names else b""
     host = hop.host or asked
     kept = [
-        (name, host if name.lower() == b"host" else value)
-        for name, value in end_to_end(headers)
-        if name.lower() not in _REWRITTEN
+        (field[0], host) if name == b"host" else field
+        for name, field in zip(names, headers, strict=True)
+        if name not in dropped and name not in _REWRITTEN
     ]
-    if not any(name.lower() == b"host" for name, _ in kept):
+    if b"host" not in names or b"host" in dropped:
         kept.insert(0, (b"Host", host))
     return [*kept, *_forwarded(headers, hop.peer, asked), (b"Via", hop.via)]
 
 
 def answer_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     """What to send to the caller, but for framing and Location. Nothing is added."""
-    kept = end_to_end(headers)
-    if values(headers, b"transfer-encoding"):  # it overrides a length (RFC 9112, 6.3)
-        return [field for field in kept if field[0].lower() != b"content-length"]
-    return kept
+    names = _lowered(headers)
+    dropped = _dropped(headers, names)
+    if b"transfer-encoding" in names:  # it overrides a length (RFC 9112, 6.3)
+        dropped |= {b"content-length"}
+    return [field for name, field in zip(names, headers, strict=True) if name not in dropped]
 
 
 def framing(headers: RawHeaders, *, method: str, status: int, http11: bool, keep_alive: bool) -> Framing:
@@ -113,7 +117,7 @@ def framing(headers: RawHeaders, *, method: str, status: int, http11: bool, keep
     bodiless = method == "HEAD" or status in {204, 304}
     if status == 204:  # must have no length (RFC 9110, 8.6); a needless zero is left alone
         headers = [field for field in headers if field[0].lower() != b"content-length" or field[1] == b"0"]
-    unknown = not bodiless and not values(headers, b"content-length")
+    unknown = not bodiless and b"content-length" not in _lowered(headers)
     chunked, until_close = unknown and http11, unknown and not http11
     keep_alive = keep_alive and not until_close
     added = [(b"Transfer-Encoding", b"chunked")] if chunked else []
@@ -148,21 +152,43 @@ def location(value: bytes, origin: Origin, caller: bytes) -> bytes:
 
 def serialise(first_line: bytes, headers: RawHeaders) -> bytes:
     """The head of a message. Raises ValueError where a field would break out of its line."""
-    lines = [first_line, *[b"%b: %b" % field for field in headers]]
-    head = b"\r\n".join([*lines, b"", b""])
-    breaks = len(lines) + 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+    head = b"\r\n".join([first_line, *map(b": ".join, headers), b"", b""])
+    line_ends = 2 * (len(headers) + 2)
+    if len(head.translate(None, _LINE_BREAKERS)) != len(head) - line_ends:
         raise ValueError("a header field holds a line break or NUL")
     return head
 
 
-def _forwarded(headers: RawHeaders, peer: Peer, host: bytes) -> Iterable[tuple[bytes, bytes]]:
+def _lowered(headers: RawHeaders) -> list[bytes]:
+    return [name.lower() for name, _ in headers]
+
+
+def _dropped(headers: RawHeaders, names: Sequence[bytes]) -> frozenset[bytes]:
+    """What stays on this connection of *headers*, whose *names* in lower case are at hand."""
+    match names.count(b"connection"):
+        case 0:
+            return HOP_BY_HOP
+        case 1:
+            return _dropped_by(headers[names.index(b"connection")][1])
+    return _dropped_by(b",".join(values(headers, b"connection")))
+
+
+@lru_cache(maxsize=64)
+def _dropped_by(connection: bytes) -> frozenset[bytes]:
+    """What stays on a connection by the value of Connection: mostly one of two."""
+    return HOP_BY_HOP | {token.strip().lower() for token in connection.split(b",")}
+
+
+def _forwarded(headers: RawHeaders, peer: Peer, host: bytes) -> list[tuple[bytes, bytes]]:
     """A trusted proxy's word is continued; anybody else's is replaced, as anybody can write such headers."""
-    told = end_to_end(headers) if peer.trusted else []
-    yield b"X-Forwarded-For", b", ".join([*values(told, b"x-forwarded-for"), peer.address])
-    yield b"X-Forwarded-Proto", b", ".join(values(told, b"x-forwarded-proto")) or b"http"
-    if host := b", ".join(values(told, b"x-forwarded-host")) or host:
-        yield b"X-Forwarded-Host", host
+    address, scheme = peer.address, b"http"
+    if peer.trusted:
+        told = end_to_end(headers)
+        address = b", ".join([*values(told, b"x-forwarded-for"), address])
+        scheme = b", ".join(values(told, b"x-forwarded-proto")) or scheme
+        host = b", ".join(values(told, b"x-forwarded-host")) or host
+    fields = [(b"X-Forwarded-For", address), (b"X-Forwarded-Proto", scheme)]
+    return [*fields, (b"X-Forwarded-Host", host)] if host else fields
 
 
 def _first(lists: Sequence[bytes]) -> bytes:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from posixpath import normpath
 from urllib.parse import unquote
 
@@ -29,6 +30,7 @@ _JSON = re.compile(r"application/(?:[^;\s]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 _COMMENT_PART = re.compile(r"(\\.|[()])", re.DOTALL)
 
 
+@lru_cache(maxsize=64)  # callers ask for the same few paths again and again
 def endpoint_class(method: str, path: str) -> str:
     """The route of a raw *path* (no query): a name of ROUTES, or "other". Any prefix, and one slash at the end, may be.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.core.refusal import DETAILS
-from relay.upstream import FAILURES
+from relay.route import FAILURES
 
 PREFIXES = {"RequestRefused": "request", "UpstreamError": "upstream"}
 

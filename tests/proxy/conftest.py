@@ -1,11 +1,13 @@
 """A proxy, without the rest of the relay but for capture, between a raw Flagsmith and raw callers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import pytest
+import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
@@ -20,6 +22,11 @@ from relay.upstream import Upstream
 from tests.proxy.raw import Caller, RawFlagsmith
 
 KEY = "client-key"
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:
+    """On the event loop that a relay process runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 class Bench:

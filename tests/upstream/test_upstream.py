@@ -62,6 +62,19 @@ async def test_a_private_authority_is_trusted_where_it_is_named(tls_flagsmith: R
         assert await fetch(connections) == b"ok"
 
 
+async def test_a_new_connection_goes_on_with_the_session_of_the_one_before(
+    tls_flagsmith: RawFlagsmith, ca_file: Path
+) -> None:
+    url = f"https://localhost:{tls_flagsmith.port}"
+    async with upstream(url, ca_file=str(ca_file), idle_timeout="20ms") as connections:
+        for _ in range(2):
+            await fetch(connections)
+            await tls_flagsmith.until(lambda: tls_flagsmith.open == 0)
+
+    reused = [writer.get_extra_info("ssl_object").session_reused for writer in tls_flagsmith.connections]
+    assert reused == [False, True]
+
+
 async def test_an_unknown_authority_is_never_trusted(tls_flagsmith: RawFlagsmith) -> None:
     async with upstream(f"https://localhost:{tls_flagsmith.port}") as connections:
         with pytest.raises(UpstreamError, match="502 tls_failed"):
@@ -180,6 +193,34 @@ async def test_the_environments_proxy_is_not_used_unasked_or_for_an_excepted_hos
     no_proxies.setenv("NO_PROXY", "127.0.0.1")
     async with RawFlagsmith() as raw, upstream(raw.url, **settings) as connections:
         assert await fetch(connections) == b"ok"
+
+
+async def test_an_unknown_authority_is_not_trusted_behind_a_proxy_either(
+    tls_flagsmith: RawFlagsmith, no_proxies: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = ForwardProxy()
+    async with proxy.running() as port:
+        no_proxies.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        async with upstream(f"https://localhost:{tls_flagsmith.port}", trust_env=True) as connections:
+            with pytest.raises(UpstreamError, match="502 tls_failed"):
+                await fetch(connections)
+
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 407 Login\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nmore", b"\0" * 70_000, b""])
+async def test_a_proxy_that_opens_no_tunnel_is_502(no_proxies: pytest.MonkeyPatch, answer: bytes) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        no_proxies.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with upstream("https://flags.example", trust_env=True) as connections:
+            with pytest.raises(UpstreamError, match="502 connect_failed"):
+                await fetch(connections)
 
 
 async def test_a_proxy_that_refuses_is_502(no_proxies: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,11 @@ from relay.cli.live.reach import Destination, reach
 from relay.cli.preview import advice, read, request_headers
 from relay.config import CaptureConfig, Config
 from relay.config.addresses import fingerprint
+from relay.connection import UpstreamAnswer
 from relay.core.body import decode
 from relay.core.date import read_date
 from relay.errors import CaptureRefused, RelayError, StartError, UpstreamError
-from relay.upstream import Outgoing, Upstream, UpstreamAnswer
+from relay.upstream import Outgoing, Upstream
 
 # Takes a key like the calls that are captured, and neither makes an identity nor sends anything to Heap.
 HARMLESS = b"/api/v1/flags/"
