@@ -327,14 +327,13 @@ class Capture:
         is_time = now >= self._tell_at
         if batch.is_empty and not (is_time and (self._tally or self._coalescer.untold)):
             return True
-        tally, self._tally = self._tally, Counter()
+        tally = self._tally.copy()
         repeats = self._coalescer.take_repeats(all_of_them=self._hurried) if is_time else {}
         try:
             async with self.committing:
                 await self._outbox.put(batch.events, batch.dead, tally, batch.journal, batch.coalescing(repeats))
                 self._settle_in_hand(batch, tally)
         except Exception as failure:
-            self._tally.update(tally)
             self._coalescer.give_back(repeats)
             self._tell_at = now + (TALLY_SECONDS if batch.is_empty else 0)
             self._refuse(batch, failure)
@@ -384,6 +383,7 @@ class Capture:
         self.refusal = ""
 
     def _settle_in_hand(self, batch: "_Batch", tally: "Counter[tuple[str, str, str]]") -> None:
+        self._tally -= tally
         self.in_hand.subtract(event.environment for event in batch.entries())
         for (environment, _, _), times in tally.items():
             self.in_hand[environment] -= times
