@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
-from relay.coalescing import Coalescer, Decisions, State
+from relay.coalescing import Coalescer, Decisions, Mark, State, mark_of
 from relay.core.coalesce import UNCHANGED, tolerated
 from relay.core.daily import OVER_CAP
 from relay.daily_cap import DailyCap
@@ -73,9 +73,15 @@ class Capture:
         self._large: deque[_Offer] = deque()
         self._done: list[_Case] = []
         self._tally: Counter[tuple[str, str, str]] = Counter()
+        # Answers that were unchanged, and are not in the tally yet, by environment.
+        self._unchanged: Counter[str] = Counter()
+        # Of what is sent only as news: the requests whose answers are not decided about yet.
+        self._undecided: Counter[int] = Counter()
         # Monotonic: when counts that come without events are due again; somebody may wait for them.
         self._tell_at = self._slice_ends = self._clock.monotonic()
         self._hurried = False
+        # Nothing is to be committed, nor to be told.
+        self._rests = False
         self._small_work = asyncio.Event()
         self._large_work = asyncio.Event()
         self._to_commit = asyncio.Event()
@@ -94,7 +100,7 @@ class Capture:
     @property
     def at_risk(self) -> int:
         """What would be lost if the process ended now: neither committed, nor known as skipped or refused."""
-        return self.in_hand.total() - self._tally.total()
+        return self.in_hand.total() - self._tally.total() - self._unchanged.total()
 
     def begin(
         self, environment: Environment, method: str, target: str, request_type: str, request_encoding: str
@@ -145,16 +151,33 @@ class Capture:
         self._to_commit.set()
 
     def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
-        """Queue an exchange that holds *size* reserved bytes."""
-        committed = asyncio.get_running_loop().create_future() if self._before_answer else None
-        offer = _Offer(exchange, size, committed)
+        """Queue an exchange that holds *size* reserved bytes, unless it is known right now that nothing is new."""
         self._count(exchange.environment.name)
-        if exchange.environment.on_change or not is_large(exchange):
+        mark = mark_of(exchange) if exchange.environment.on_change else None
+        if mark and self._is_no_news(exchange, mark):
+            self.memory.give_back(size)
+            return None
+        committed = asyncio.get_running_loop().create_future() if self._before_answer else None
+        offer = _Offer(exchange, size, committed, mark)
+        if mark:
+            self._undecided[mark.request] += 1
+        if mark or not is_large(exchange):
             self._small.append(offer)
             self._small_work.set()
         else:
             self._read_in_thread(offer)
         return committed
+
+    def _is_no_news(self, exchange: Exchange, mark: Mark) -> bool:
+        """Count *exchange* if it is known, unchanged, and no other answer to its request is to be decided before."""
+        state = None if mark.request in self._undecided else self._coalescer.know(exchange.environment, mark)
+        if state is None or not self._coalescer.is_unchanged(state, exchange.received_at):
+            return False
+        self._coalescer.repeat(state.who, 1, exchange.received_at)
+        self._unchanged[exchange.environment.name] += 1
+        if self._rests:
+            self._to_commit.set()
+        return True
 
     # The workers: two that read, and one that commits what they have read meanwhile.
 
@@ -172,7 +195,7 @@ class Capture:
             self._to_commit.set()  # not before: a commit costs little more with all of them
 
     def _read(self, offer: "_Offer") -> None:
-        if known := self._coalescer.know(offer.exchange):
+        if offer.mark and (known := self._coalescer.know(offer.exchange.environment, offer.mark)):
             self._done.append(_Case(offer, known))
         elif prepared := self._reader.read_small(offer.exchange):
             self._done.append(_Case(offer, prepared.state, prepared))
@@ -204,7 +227,9 @@ class Capture:
 
     async def _wait_for_cases(self) -> None:
         if not self._tally and not self._coalescer.untold:
+            self._rests = True
             await self._to_commit.wait()
+            self._rests = False
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, self._tell_at - self._clock.monotonic())):
@@ -225,9 +250,7 @@ class Capture:
                     await self._decide(case, decisions, batch)
                 if self._is_long():
                     await self._breathe()
-            for name, times in batch.unchanged.items():
-                self.forecasts.see(name, UNCHANGED, times)
-                self._note(name, "skipped", UNCHANGED.reason, times)
+            self._tell_unchanged(batch)
             if not await self._store(batch):
                 await self._store(_Batch())
         finally:
@@ -235,6 +258,15 @@ class Capture:
         self.daily_cap.say()
         if not self.in_hand.total():
             self._idle.set()
+
+    def _tell_unchanged(self, batch: "_Batch") -> None:
+        """Count what was unchanged: in *batch*, and on the spot."""
+        for name, times in self._unchanged.items():
+            self._metrics.captured.labels(name).inc(times)
+        for name, times in (batch.unchanged + self._unchanged).items():
+            self.forecasts.see(name, UNCHANGED, times)
+            self._note(name, "skipped", UNCHANGED.reason, times)
+        self._unchanged.clear()
 
     def _is_repeat(self, case: "_Case", decisions: Decisions, batch: "_Batch") -> bool:
         """Whether *case* is of known bytes and unchanged, as nearly all are where only news is sent."""
@@ -248,8 +280,8 @@ class Capture:
         """Add to *batch* what becomes of *case*: all of it, unless it is sent only as news, and is none."""
         exchange, state, prepared = case.offer.exchange, case.state, case.prepared
         verdict = decisions.decide(state, exchange.received_at) if state else None
-        if prepared and state:
-            self._coalescer.learn(exchange, state)
+        if prepared and state and case.offer.mark:
+            self._coalescer.learn(case.offer.mark, state)
         if state and verdict is UNCHANGED:
             self._rest(case, state, decisions, batch)
             return
@@ -314,6 +346,7 @@ class Capture:
 
     def _let_go(self, cases: Sequence["_Case"]) -> None:
         self.memory.give_back(sum(case.offer.size for case in cases))
+        self._undecided -= Counter(case.offer.mark.request for case in cases if case.offer.mark)
         for case in cases if self._before_answer else ():
             if case.offer.committed is not None and not case.offer.committed.done():
                 case.offer.committed.set_result(None)
@@ -410,6 +443,8 @@ class _Offer(msgspec.Struct):
     # Bytes reserved of the memory of all copies.
     size: int
     committed: "asyncio.Future[None] | None"
+    # Of what is sent only as news.
+    mark: Mark | None
 
 
 class _Case(msgspec.Struct):

@@ -4,7 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from relay.core.coalesce import decide, newest
+import msgspec
+
+from relay.core.coalesce import UNCHANGED, decide, newest
 from relay.core.recent import Recent
 from relay.errors import OutboxError
 from relay.model import Environment, Exchange, Repeats, Sent, Verdict, Who
@@ -37,21 +39,23 @@ class Coalescer:
         self._known: Recent[tuple[int, int], State] = Recent(KNOWN)
         self._repeats: dict[Who, Repeats] = {}
 
-    def know(self, exchange: Exchange) -> State | None:
-        """What *exchange* comes to, without reading it; None where that is not known.
+    def know(self, environment: Environment, mark: "Mark") -> State | None:
+        """What an exchange with *mark* comes to, without reading it; None where that is not known.
 
         The same bytes of request and answer come to the same by the same rules.
         """
-        environment = exchange.environment
-        if not environment.on_change or _size(exchange) > COMPARED_BYTES:
-            return None
-        known = self._known.get(_likeness(exchange))
+        known = self._known.get(mark.whole) if mark.whole else None
         return known if known and known.environment is environment else None
 
-    def learn(self, exchange: Exchange, state: State) -> None:
-        """*exchange* was read, and came to *state*."""
-        if _size(exchange) <= COMPARED_BYTES:
-            self._known.put(_likeness(exchange), state)
+    def learn(self, mark: "Mark", state: State) -> None:
+        """An exchange with *mark* was read, and came to *state*."""
+        if mark.whole:
+            self._known.put(mark.whole, state)
+
+    def is_unchanged(self, state: State, at: float) -> bool:
+        """Whether it is certain, without a look into the storage, that what was received *at* is no news."""
+        rule, last = state.environment.on_change, self._outbox.recollect(state.who)
+        return bool(rule and last and decide(state.fingerprint, at, last, rule.heartbeat) is UNCHANGED)
 
     async def begin(self, whos: Collection[Who]) -> "Decisions":
         """Begin to decide about *whos*. What the outbox cannot tell is not known, and so is sent."""
@@ -108,23 +112,25 @@ class Decisions:
         return who in self._sending
 
 
-def _size(exchange: Exchange) -> int:
-    return len(exchange.request_body) + len(exchange.answer_body)
+class Mark(msgspec.Struct, frozen=True):
+    """What exchanges that are alike share, and others do not."""
+
+    # Of the request.
+    request: int
+    # Of request and answer; None for an exchange that is too large to compare.
+    whole: tuple[int, int] | None
 
 
-def _likeness(exchange: Exchange) -> tuple[int, int]:
-    """What others do not share: hashes of the request and of the answer.
+def mark_of(exchange: Exchange) -> Mark:
+    """The mark of *exchange*.
 
-    They are Python's own, of 64 bits under a key that each process draws (SipHash, peps.python.org/pep-0456), so that
-    nobody can aim at a pair of others; a cryptographic digest of an answer takes four times as long.
+    It is made of Python's own hashes, of 64 bits under a key that each process draws (SipHash, peps.python.org/
+    pep-0456), so that nobody can aim at a pair of others; a cryptographic digest of an answer takes four times as long.
     """
-    request = (
-        exchange.method,
-        exchange.target,
-        exchange.request_type,
-        exchange.request_encoding,
-        exchange.request_body,
-    )
-    return hash((exchange.environment.name, exchange.answer_type, exchange.answer_encoding, *request)), hash(
-        exchange.answer_body
-    )
+    body, answer = exchange.request_body, exchange.answer_body
+    asked = body if len(body) <= COMPARED_BYTES else len(body)
+    request = hash((exchange.environment.name, exchange.method, exchange.target, asked))
+    if len(body) + len(answer) > COMPARED_BYTES:
+        return Mark(request, None)
+    types = (exchange.request_type, exchange.request_encoding, exchange.answer_type, exchange.answer_encoding)
+    return Mark(request, (hash((request, types)), hash(answer)))

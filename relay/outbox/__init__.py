@@ -85,6 +85,9 @@ class Outbox(Protocol):
         What another process took from the memory is noticed within a second; what this one did, at once.
         """
 
+    def recollect(self, who: Who) -> Sent | None:
+        """What `recall` would find of *who*, where that is certain without a look into the storage; else None."""
+
     async def remembered(self) -> dict[str, int]:
         """How many identities are remembered, by environment."""
 

@@ -149,6 +149,10 @@ class MemoryOutbox:
         """Look them up."""
         return self._sent.recall(whos)
 
+    def recollect(self, who: Who) -> Sent | None:
+        """Look it up."""
+        return self._sent.recall([who]).get(who)
+
     async def remembered(self) -> dict[str, int]:
         """Count them."""
         return self._sent.remembered()

@@ -132,6 +132,10 @@ class SqliteOutbox:
                 return found
         return await self._read(work)
 
+    def recollect(self, who: Who) -> Sent | None:
+        """Recall who was asked for lately."""
+        return self._recollection.recall([who]).get(who)
+
     async def remembered(self) -> dict[str, int]:
         """Read the counts that are kept."""
         return await self._read(sent.remembered)
