@@ -39,18 +39,22 @@ FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
 class Route:
     """How a connection comes about: names and addresses, the proxy on the way out, TLS."""
 
-    def __init__(self, origin: Origin, proxy: "ForwardProxy", tls: "Tls") -> None:
+    def __init__(self, origin: Origin, proxy: "ForwardProxy", config: UpstreamConfig) -> None:
+        """Raises StartError where `upstream.ca_file` cannot be used."""
         self._origin = origin
         self._proxy = proxy
-        self._tls = tls
         hop = proxy.url
         self._scheme, self._host, self._port = origin.scheme, origin.host, origin.port
         if hop is not None:
             self._scheme, self._host, self._port = hop.scheme, hop.raw_host or "", hop.port or 0
+        # The machine's authorities take longer to read than the configuration.
+        needed = "https" in {origin.scheme, self._scheme} or config.ca_file is not None
+        self._tls = Tls.of(config) if needed else None
         self._lookup: asyncio.Task[list[AddrInfoType]] | None = None
         self._looked_up = 0.0
 
     def close(self) -> None:
+        """Ask for no addresses any more."""
         if self._lookup is not None:
             self._lookup.cancel()
 
@@ -70,9 +74,10 @@ class Route:
             return
         opening = _Opening(self._origin, self._proxy)
         await self._connect(opening)
+        loop = asyncio.get_running_loop()
+        assert self._tls is not None  # noqa: S101  # the origin is https
         try:
             await opening.done
-            loop = asyncio.get_running_loop()
             transport = await loop.start_tls(
                 opening.transport, connection, self._tls, server_hostname=self._origin.host
             )
@@ -92,6 +97,12 @@ class Route:
             await loop.create_connection(lambda: protocol, sock=sock, ssl=self._tls, server_hostname=self._host)
         else:
             await loop.create_connection(lambda: protocol, sock=sock)
+
+    def remember(self, transport: asyncio.BaseTransport) -> None:
+        """Go on with the TLS session of a connection that has ended."""
+        ended: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        if self._tls is not None and ended is not None and ended.session is not None:
+            self._tls.sessions[ended.server_hostname] = ended.session
 
     async def _addresses(self) -> list[AddrInfoType]:
         """Where the first hop is; each time another address comes first. Raises OSError."""
@@ -233,9 +244,3 @@ class Tls(ssl.SSLContext):
     ) -> ssl.SSLObject:
         session = session or self.sessions.get(server_hostname)
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
-
-    def remember(self, transport: asyncio.BaseTransport) -> None:
-        """Go on with the session of this one, which has ended."""
-        ended: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        if ended is not None and ended.session is not None:
-            self.sessions[ended.server_hostname] = ended.session

@@ -57,8 +57,7 @@ class Upstream:
         if self._config.trust_env:
             self.forward_proxy = ForwardProxy.of_environment(self.origin)
         self._loop = asyncio.get_running_loop()
-        self._tls = Tls.of(self._config)
-        self._route = Route(self.origin, self.forward_proxy, self._tls)
+        self._route = Route(self.origin, self.forward_proxy, self._config)
         return self
 
     async def __aexit__(
@@ -148,7 +147,7 @@ class Upstream:
     def _forget(self, connection: Connection) -> None:
         if connection not in self._connections:  # it never came about
             return
-        self._tls.remember(connection.transport)
+        self._route.remember(connection.transport)
         self._connections.remove(connection)
         if connection in self._rested:
             self._rested.remove(connection)
