@@ -8,6 +8,7 @@ from typing import Any, Literal
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 # Of connecting, and of one answer. Redis answers in a millisecond; a failover takes seconds, and is not waited for.
@@ -46,6 +47,14 @@ class RedisAddress:
         place = str(self.unix) if self.unix else ",".join(f"{host}:{port}" for host, port in self.nodes)
         service = f"/{self.service}" if self.kind == "sentinel" else ""
         return f"Redis at {place}{service}"
+
+
+async def disconnect(client: Client) -> None:
+    """Let go of all connections; new ones are made when the client is used again."""
+    await client.aclose()
+    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def connect(address: RedisAddress) -> Client:
