@@ -1,5 +1,6 @@
 """What lies under one hash tag: a whole outbox. Each method is a script, and its numbers are this shard's own."""
 
+import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -62,6 +63,7 @@ class Shard:
         self._facts: Facts | None = None
         self._writer = secrets.token_hex(8)
         self._calls = 0
+        self._putting = asyncio.Lock()
 
     # Which it is.
 
@@ -90,6 +92,11 @@ class Shard:
         now = {"installation": facts.installation, "format": FORMAT, "sent": self._clock()}
         return await self._link.run(name, f"{self._at}meta", encoded({**given, **now}), *blobs)
 
+    def _next_call(self) -> str:
+        """What a call is known by when it is repeated."""
+        self._calls += 1
+        return f"{self._writer} {self._calls}"
+
     async def _do(self, name: str, **given: Any) -> Any:
         return await self.run(name, lambda _: (given, ()))
 
@@ -104,7 +111,6 @@ class Shard:
 
     async def put(self, parcel: Parcel) -> None:
         """Store all of *parcel*. Raises OutboxFull."""
-        self._calls += 1
         bounds = {
             "max_bytes": self._bounds.max_bytes,
             "dead_bytes": self._bounds.dead_letter_bytes,
@@ -113,14 +119,15 @@ class Shard:
             "memory_entries": self._bounds.memory_entries,
             "sent_bytes": SENT_BYTES,
             "writer": self._writer,
-            "call": str(self._calls),
+            "call": self._next_call(),
         }
 
         def build(secret: bytes) -> tuple[Given, Sequence[bytes]]:
             given, blobs = parcel.build(secret, journal=self._bounds.journal_entries > 0)
             return {**given, **bounds}, blobs
 
-        outcome, *facts = await self.run("put", build)
+        async with self._putting:  # one after the other: the script knows a repeat of the last one only
+            outcome, *facts = await self.run("put", build)
         if outcome == b"full":
             used, needed = map(int, facts)
             raise OutboxFull(
@@ -162,6 +169,7 @@ class Shard:
         settled = await self._do(
             "settle",
             token=token,
+            call=self._next_call(),
             now=now,
             ack=[named(number) for number in settlement.ack],
             retry=[named(number, due=due) for number, due in settlement.retry.items()],

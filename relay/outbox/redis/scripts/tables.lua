@@ -12,7 +12,8 @@ end
 local AHEAD = 600 -- seconds; what is due later than that is due now: a clock jumped back
 local SLICE = 500
 local MOST = 1000 -- arguments of one command, of which Lua's stack has room for some thousands
-local LEASE_KEPT = 86400 -- seconds after which nobody asks for a lease that was neither renewed nor settled
+-- Seconds after which nobody asks for a lease that was neither renewed nor settled, or was settled whole.
+local LEASE_KEPT, SETTLED_KEPT = 86400, 60
 -- What things take beside their own bytes, measured; an entry with as many answers as are kept.
 local EVENT_BYTES, LATEST_BYTES, ENTRY_BYTES, STATE_BYTES = 650, 200, 310, 130
 
@@ -132,6 +133,18 @@ local function stop_waiting(number, event)
   post(event[ENVIRONMENT], 'waiting', '', -1)
 end
 
+-- A lease: the numbers it was taken for and that were not settled, and the last call that settled some, and which.
+local function lease_of(token)
+  local packed = redis.call('GET', at .. 'lease:' .. token)
+  if packed then return unpack(cmsgpack.unpack(packed)) end
+  return {}, '', {}
+end
+
+local function keep_lease(token, numbers, call, settled)
+  local seconds = #numbers > 0 and LEASE_KEPT or SETTLED_KEPT
+  redis.call('SET', at .. 'lease:' .. token, cmsgpack.pack({numbers, call, settled}), 'EX', seconds)
+end
+
 local function due_at(number, event) return tonumber(redis.call('ZSCORE', at .. 'due:' .. event[LANE], number)) end
 
 local function is_leased(number, event)
@@ -214,13 +227,13 @@ local function drop_letter(number, letter, reason)
   post(letter[ENVIRONMENT], 'dropped', reason, 1)
 end
 
--- The oldest go until the others have room; a call drops a page more than were made, where the room became less.
+-- The oldest go until the others have room; a few pages in one call, where the room became less.
 local function trim_dead_letters()
   carry_out()
   local excess = fact('dead_bytes') - given.dead_bytes
-  while excess > 0 do
+  for _ = 1, 4 do
+    if excess <= 0 then break end
     local oldest = redis.call('ZRANGE', at .. 'dead:time', 0, SLICE - 1)
-    if #oldest == 0 then break end
     for index, letter in ipairs(rows('dead', oldest)) do
       if excess <= 0 then break end
       drop_letter(oldest[index], letter, 'dead_letters_full')
