@@ -32,17 +32,18 @@ local function text(number) return string.format('%.17g', number) end
 
 -- Many members in few commands.
 
-local waiting_commands, commands = {}, {}
+local queued, commands = {}, {}
 
-local function later(command, key, ...)
-  local id = command .. ' ' .. key
-  local list = waiting_commands[id]
-  if not list then
-    list = {command, key, {}}
-    waiting_commands[id] = list
-    commands[#commands + 1] = list
+local function later(command, key, argument, another)
+  local id = command .. key
+  local arguments = queued[id]
+  if not arguments then
+    arguments = {}
+    queued[id] = arguments
+    commands[#commands + 1] = {command, key, arguments}
   end
-  for _, argument in ipairs({...}) do list[3][#list[3] + 1] = argument end
+  arguments[#arguments + 1] = argument
+  if another then arguments[#arguments + 1] = another end
 end
 
 -- Pages of something that may be long; each has at most MOST of it.
@@ -71,7 +72,7 @@ local function carry_out()
   for _, list in ipairs(commands) do
     for first, last in pages(list[3]) do redis.call(list[1], at .. list[2], unpack(list[3], first, last)) end
   end
-  waiting_commands, commands = {}, {}
+  queued, commands = {}, {}
   for _, total in pairs(totals) do
     if total[3] ~= 0 then redis.call('HINCRBY', at .. total[1], total[2], total[3]) end
   end
