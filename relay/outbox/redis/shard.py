@@ -27,6 +27,10 @@ LAYOUT = 1
 PAGE = 1000
 
 
+# How long what is moved to another tag is held here, in seconds: more than three calls take.
+HANDING_SECONDS = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How much of what the storage may hold; each tag holds a share of its own."""
@@ -228,6 +232,21 @@ class Shard:
     async def move(self, lane: Lane, to: Lane, *, now: float) -> int:
         """A slice; less than one at the end."""
         return int(await self._do("move", lane=lane_name(lane), to=lane_name(to), address=address(to), now=now))
+
+    async def hand_over(self, lane: Lane, to: Lane, other: "Shard", *, now: float) -> int:
+        """A slice to a lane under another tag; less than one at the end.
+
+        Held here until it is there. What ends in between leaves it in both lanes, and the next call takes it from here.
+        """
+        token = secrets.token_hex(8)
+        reply = await self._do("hand_over", lane=lane_name(lane), token=token, lease=HANDING_SECONDS, now=now)
+        if not reply:
+            return 0
+        due = [float(text) for text in reply[2::4]]
+        rows = [part for row, blob in zip(reply[1::4], reply[3::4], strict=True) for part in (row, blob)]
+        given = {"lane": lane_name(to), "address": address(to), "due": due, "now": now}
+        await other.run("take_over", lambda _: (given, rows))
+        return int(await self._do("let_go", token=token))
 
     async def drop_lane(self, lane: Lane, *, now: float) -> int:
         """A slice; less than one at the end."""
