@@ -312,6 +312,8 @@ def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
     """The storage that `outbox.url` names; a *guest* works on it beside the relay that owns it."""
     settings = config.outbox
     share = settings.dead_letters.max_share
+    if settings.redis:
+        raise StartError("an outbox in Redis is not possible in this version; name a file in outbox.url")
     if settings.path is None:
         return MemoryOutbox(max_bytes=settings.max_bytes, dead_letter_share=share, journal_entries=settings.journal)
     return SqliteOutbox(

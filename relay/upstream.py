@@ -22,7 +22,7 @@ from aiohttp.http import StreamWriter
 from yarl import URL
 
 from relay.config import UpstreamConfig
-from relay.config.addresses import is_host
+from relay.config.hosts import is_host
 from relay.core.headers import RawHeaders, serialise, values
 from relay.core.target import DEFAULT_PORTS, Origin
 from relay.errors import ConnectionReused, RequestRefused, StartError, UpstreamError

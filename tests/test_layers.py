@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # The parts of the package by layer, lowest first. Each part imports only from layers below; the modules of one part
 # (a package is one, if it is not split here) may import each other.
 LAYERS: list[list[set[str]]] = [
-    [{"relay"}, {"relay.model"}, {"relay.errors"}],
+    [{"relay"}, {"relay.model"}, {"relay.fleet"}, {"relay.errors"}],
     [{"relay.config"}],
     [{"relay.core"}],
     [{"relay.metrics"}, {"relay.log"}],

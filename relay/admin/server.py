@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.admin.exposition import exposition
 from relay.admin.page import page
-from relay.config.addresses import is_ip, split_authority
+from relay.config.hosts import is_ip, split_authority
 from relay.core.recognise import VIA
 from relay.core.report import report
 from relay.core.status import Status
