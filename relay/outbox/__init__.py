@@ -34,19 +34,8 @@ NOTHING_SENT = Coalescing()
 AHEAD_SECONDS = 600.0
 
 
-class Outbox(Protocol):
-    """Safe storage for events. Every method raises OutboxError when the storage fails, and then changed nothing.
-
-    A storage that failed, at `open` too, is tried again by later calls: once it works, everything goes on.
-    Times are seconds since 1970. An event is due when its due time is reached, or lies more than 10 minutes
-    ahead (the clock jumped back).
-    """
-
-    async def open(self) -> None:
-        """Make the storage ready, create or migrate it. Raises OutboxInUse while another relay owns it."""
-
-    async def close(self) -> None:
-        """Let go of everything; what was put stays. Never raises."""
+class Intake(Protocol):
+    """What the capture half needs of an outbox. Every method raises OutboxError where it fails."""
 
     async def put(
         self,
@@ -84,6 +73,27 @@ class Outbox(Protocol):
 
         What another process took from the memory is noticed within a second; what this one did, at once.
         """
+
+    async def days(self) -> dict[str, dict[str, int]]:
+        """How many events each environment has put, by the UTC day ("2026-11-24") of their capture; the last few days.
+
+        Whatever becomes of them later, they count. Dead letters made at capture do not.
+        """
+
+
+class Outbox(Intake, Protocol):
+    """Safe storage for events. Every method raises OutboxError when the storage fails, and then changed nothing.
+
+    A storage that failed, at `open` too, is tried again by later calls: once it works, everything goes on.
+    Times are seconds since 1970. An event is due when its due time is reached, or lies more than 10 minutes
+    ahead (the clock jumped back).
+    """
+
+    async def open(self) -> None:
+        """Make the storage ready, create or migrate it. Raises OutboxInUse while another relay owns it."""
+
+    async def close(self) -> None:
+        """Let go of everything; what was put stays. Never raises."""
 
     async def remembered(self) -> dict[str, int]:
         """How many identities are remembered, by environment."""
@@ -163,12 +173,6 @@ class Outbox(Protocol):
 
     async def books(self) -> dict[str, Book]:
         """The totals by environment name."""
-
-    async def days(self) -> dict[str, dict[str, int]]:
-        """How many events each environment has put, by the UTC day ("2026-11-24") of their capture; the last few days.
-
-        Whatever becomes of them later, they count. Dead letters made at capture do not.
-        """
 
     async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
         """What the journal knows of *identity*, newest first; reads all of it where there is less than *limit*."""
