@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from relay.fleet import Member
 from relay.model import (
     Book,
     Coalescing,
@@ -29,6 +30,9 @@ Tally = Mapping[tuple[str, str, str], int]
 
 # Of a put whose events are sent whatever was sent before.
 NOTHING_SENT = Coalescing()
+
+# A member that was silent for so long is forgotten.
+FORGOTTEN_SECONDS = 86_400.0
 
 # A due time further ahead than this counts as reached: the clock jumped back, and nothing may wait for years.
 AHEAD_SECONDS = 600.0
@@ -176,6 +180,19 @@ class Outbox(Intake, Protocol):
 
     async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
         """What the journal knows of *identity*, newest first; reads all of it where there is less than *limit*."""
+
+    async def announce(self, member: Member, *, now: float) -> None:
+        """Let `members` tell of *member* in the place of what it told before; seen *now*, or by the storage's clock."""
+
+    async def depart(self, name: str) -> None:
+        """Let `members` tell of that one no more: it ended in order, and left nothing behind."""
+
+    async def members(self, *, now: float) -> list[Member]:
+        """The relays on this storage, by name; one that was silent for a day is forgotten.
+
+        A storage that one process has for itself knows of that one alone. A shared one has to bear a thousand that
+        announce themselves every ten seconds, and a list of them for each look at a status.
+        """
 
     async def usage(self) -> Usage:
         """The storage in use against `max_bytes`, and whether the disk has room for more."""
