@@ -15,14 +15,14 @@ class RedisAddress:
 
     # sentinel: the nodes are sentinels, who know the master of *service*. cluster: any nodes of it.
     kind: Literal["single", "sentinel", "cluster"] = "single"
-    # Host (an IPv6 address without brackets) and port; empty where *path* names a Unix socket.
+    # Host (an IPv6 address without brackets) and port; none where *unix* names a socket.
     nodes: tuple[tuple[str, int], ...] = ()
-    path: Path | None = None
+    unix: Path | None = None
     db: int = 0
     service: str = ""
-    # Of an ACL user; Redis calls an empty one "default". Without a password none is sent.
-    username: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
+    # Of Redis' ACL; without a user the default one's.
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
     tls: bool = False
     # PEM file of a private authority; None: those of the machine.
     ca_file: Path | None = None

@@ -38,7 +38,7 @@ LAYERS: list[list[set[str]]] = [
         {"relay.sender"},
     ],
     [{"relay.proxy", "relay.front", "relay.reply", "relay.tee"}, {"relay.admin"}, {"relay.watch", "relay.last_good"}],
-    [{"relay.app"}],
+    [{"relay.app", "relay.build"}],
     [{"relay.sandbox"}],
     [{"relay.cli", "relay.__main__"}],
 ]

@@ -135,6 +135,11 @@ class OutboxConfig(Section):
         """What it holds at the end of the process is lost, so it is delivered first as far as time allows."""
         return self.kind == "memory" or (self.ephemeral and self.kind == "sqlite")
 
+    @property
+    def spool_dies_with_process(self) -> bool:
+        """What the spool holds then is lost likewise."""
+        return self.ephemeral or self.spool_path is None
+
 
 def _file(url: str | None) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url and url != "memory://" else None

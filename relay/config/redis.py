@@ -40,15 +40,16 @@ def read_redis(text: str, folder: Path) -> RedisAddress:
     username, _, password = login.partition(":")
     if "#" in tail or re.search("[/?#]", username):
         refuse(f"has a # or @ where none belongs; write %23 or %40 there, in a URL like {FORMS[form]}")
-    address = RedisAddress(username=unquote(username), password=unquote(password), tls=scheme.startswith("rediss"))
+    address = RedisAddress(username=unquote(username) or None, password=unquote(password) or None)
+    address = replace(address, tls=scheme.startswith("rediss"))
     return _with_query(_at(address, form, place), query, folder)
 
 
 def show_redis(address: RedisAddress) -> str:
     """Its URL as people may see it: without user and password."""
     login = "***@" if address.username or address.password else ""
-    if address.path:
-        where, query = f"unix://{login}{address.path}", {"db": address.db}
+    if address.unix:
+        where, query = f"unix://{login}{address.unix}", {"db": address.db}
     else:
         form = "" if address.kind == "single" else f"+{address.kind}"
         nodes = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in address.nodes)
@@ -68,7 +69,7 @@ def _at(address: RedisAddress, form: str, place: str) -> RedisAddress:
     """*address* with what stands between user and query."""
     if form == "unix":
         is_file = place.startswith("/") and not place.endswith("/")
-        return replace(address, path=Path(place)) if is_file else refuse(f"names no socket; write {FORMS[form]}")
+        return replace(address, unix=Path(place)) if is_file else refuse(f"names no socket; write {FORMS[form]}")
     hosts, _, below = place.partition("/")
     nodes = tuple(_node(host, form) for host in hosts.split(","))
     if form == "cluster":
@@ -113,7 +114,7 @@ def _readers(address: RedisAddress, folder: Path) -> Mapping[str, Callable[[str]
     readers: dict[str, Callable[[str], Any]] = {"prefix": _prefix, "wait_replicas": _replicas}
     if address.tls:
         readers["ca_file"] = lambda text: folder / (text or refuse("has an empty ca_file; write a PEM file's path"))
-    if address.path:
+    if address.unix:
         readers["db"] = _db
     return readers
 

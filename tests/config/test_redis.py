@@ -29,8 +29,8 @@ NODES = (("one", 6379), ("two", 7000))
             RedisAddress("sentinel", (("one", 26379), ("two", 7000)), service="my set"),
         ),
         ("redis+sentinel://one/main/2", RedisAddress("sentinel", (("one", 26379),), service="main", db=2)),
-        ("unix:///run/redis.sock", RedisAddress(path=SOCKET)),
-        ("unix://relay:pass@/run/redis.sock?db=2", RedisAddress(path=SOCKET, db=2, username="relay", password="pass")),
+        ("unix:///run/redis.sock", RedisAddress(unix=SOCKET)),
+        ("unix://relay:pass@/run/redis.sock?db=2", RedisAddress(unix=SOCKET, db=2, username="relay", password="pass")),
         (
             "redis://redis?prefix=staging:&wait_replicas=1",
             RedisAddress(nodes=(("redis", 6379),), prefix="staging:", wait_replicas=1),
