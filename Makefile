@@ -40,8 +40,8 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-emit-find-links
 
 lock:
-	$(LOCK) $(ARGS) pyproject.toml requirements/build.in -o requirements/run.txt
-	$(LOCK) $(ARGS) pyproject.toml requirements/build.in requirements/test.in -o requirements/test.txt
+	$(LOCK) $(ARGS) --extra redis pyproject.toml requirements/build.in -o requirements/run.txt
+	$(LOCK) $(ARGS) --extra redis pyproject.toml requirements/build.in requirements/test.in -o requirements/test.txt
 	$(LOCK) $(ARGS) requirements/node.in -o requirements/node.txt
 	cd tests/sdk && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 

@@ -30,7 +30,9 @@ def test_a_lock_file_has_a_hash_for_every_pin_and_names_no_address(lock: Path) -
 
 def test_every_dependency_is_locked_at_a_version_that_is_allowed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = map(Requirement, [*project["project"]["dependencies"], *project["build-system"]["requires"]])
+    extras = [each for extra in project["project"]["optional-dependencies"].values() for each in extra]
+    named = [*project["project"]["dependencies"], *extras, *project["build-system"]["requires"]]
+    wanted = map(Requirement, named)
 
     pins = PIN.findall((ROOT / "requirements/run.txt").read_text())
 

@@ -1,7 +1,11 @@
 """Outboxes and events for the tests."""
 
+import atexit
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -9,9 +13,11 @@ from typing import TypeVar
 from relay.model import Attempt, Book, Cause, Coalescing, DeadLetter, Event, JournalEntry, Lane, Lease, Verdict
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
+from relay.outbox.redis import RedisOutbox
 from relay.outbox.sqlite import SqliteOutbox
+from tests.outbox.servers import RedisServer
 
-BACKENDS = ["memory", "sqlite"]
+BACKENDS = ["memory", "sqlite", "redis"]
 # More bytes of bodies than there are.
 ANY = 10**9
 ROOMY = 64 * 2**20
@@ -29,15 +35,32 @@ _numbers: Iterator[int] = count()
 def make_outbox(
     backend: str, folder: Path, *, max_bytes: int = ROOMY, dead_letter_share: float = 0.25, journal_entries: int = 1000
 ) -> Outbox:
-    """A closed outbox; a SQLite one has its file in *folder*."""
+    """A closed outbox; a SQLite one has its file in *folder*, one on Redis its keys under the folder's name."""
     if backend == "memory":
         return MemoryOutbox(max_bytes=max_bytes, dead_letter_share=dead_letter_share, journal_entries=journal_entries)
+    if backend == "redis":
+        return RedisOutbox(
+            replace(shared_redis().address, prefix=f"{folder}:"),
+            max_bytes=max_bytes,
+            dead_letter_share=dead_letter_share,
+            journal_entries=journal_entries,
+        )
     return SqliteOutbox(
         folder / "outbox.db",
         max_bytes=max_bytes,
         dead_letter_share=dead_letter_share,
         journal_entries=journal_entries,
     )
+
+
+@cache
+def shared_redis() -> RedisServer:
+    """One server for all tests that only need some Redis: each has a folder of its own, and so a prefix."""
+    folder = tempfile.TemporaryDirectory()
+    server = RedisServer(Path(folder.name))
+    atexit.register(folder.cleanup)
+    atexit.register(server.kill)
+    return server
 
 
 @asynccontextmanager

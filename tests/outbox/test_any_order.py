@@ -38,7 +38,7 @@ NEVER_SENT = Cause("identity_too_long")
 # Few, so that the oldest go now and then.
 JOURNAL_ENTRIES = 12
 # A SQLite one flushes a disk at every step.
-EXAMPLES = {"memory": 40, "sqlite": 12}
+EXAMPLES = {"memory": 40, "sqlite": 12, "redis": 20}
 REASONS = {"skipped": "not_flags", "refused": "memory"}
 moments = st.integers(-1300, 1300).map(lambda offset: NOON + offset)
 tries = st.builds(Attempt, moments.map(int), st.sampled_from(["delivered 200", "busy 503", "unreachable"]))

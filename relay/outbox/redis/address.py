@@ -1,0 +1,77 @@
+"""Where Redis is, and a client for it."""
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+# Of connecting, and of one answer. Redis answers in a millisecond; a failover takes seconds, and is not waited for.
+CONNECT_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+# A relay has few calls under way at once; more would wait for Redis' one thread anyway.
+CONNECTIONS = 16
+
+Client = Redis | RedisCluster
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Which Redis, and as whom."""
+
+    # sentinel: *nodes* are Sentinels, which know the master of *service*.
+    kind: Literal["single", "sentinel", "cluster"] = "single"
+    # Host and port; one for a single server, some to begin with for the others.
+    nodes: tuple[tuple[str, int], ...] = (("127.0.0.1", 6379),)
+    db: int = 0
+    service: str = ""
+    # Of Redis' ACL; without a user the default one's.
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    # A private authority's certificates instead of the system's.
+    ca_file: Path | None = None
+    # A Unix socket, instead of *nodes*.
+    unix: Path | None = None
+    # In front of every key.
+    prefix: str = "flagsmith-heap-relay:"
+
+    @property
+    def label(self) -> str:
+        """The address for people, without a password."""
+        place = str(self.unix) if self.unix else ",".join(f"{host}:{port}" for host, port in self.nodes)
+        service = f"/{self.service}" if self.kind == "sentinel" else ""
+        return f"Redis at {place}{service}"
+
+
+def connect(address: RedisAddress) -> Client:
+    """A client that connects when it is first used, and tries nothing twice by itself."""
+    options: dict[str, Any] = {
+        "username": address.username,
+        "password": address.password,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": CONNECTIONS,
+    }
+    if address.tls:
+        options |= {"ssl": True, "ssl_ca_certs": address.ca_file and str(address.ca_file)}
+        options |= {"ssl_min_version": ssl.TLSVersion.TLSv1_2}
+    match address.kind:
+        case "cluster":
+            nodes = [ClusterNode(host, port) for host, port in address.nodes]
+            return RedisCluster(startup_nodes=nodes, **options)
+        case "sentinel":
+            tls = {name: value for name, value in options.items() if name.startswith("ssl")}
+            timeouts = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout", "retry")}
+            sentinel = Sentinel(address.nodes, sentinel_kwargs={**tls, **timeouts})  # type: ignore[no-untyped-call]
+            master: Redis = sentinel.master_for(address.service, db=address.db, **options)
+            return master
+    if address.unix:
+        return Redis(unix_socket_path=str(address.unix), db=address.db, **options)
+    ((host, port),) = address.nodes
+    return Redis(host=host, port=port, db=address.db, **options)

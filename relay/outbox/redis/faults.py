@@ -1,0 +1,62 @@
+"""Say in one line what is wrong with Redis and what to do about it."""
+
+from redis import exceptions
+
+from relay.errors import OutboxError, OutboxFull
+
+# What Redis' errors begin with (what is wrong, what to do).
+_BY_WORD = {
+    "READONLY": ("is a replica, which takes no writes", "name the master in outbox.url, or use Sentinel"),
+    "LOADING": ("is loading its data", "wait until it is done"),
+    "MISCONF": ("cannot write its data to its disk", "see Redis' log, and free some space there"),
+    "NOREPLICAS": ("has fewer replicas than it asks for", "see to its replicas, or lower min-replicas-to-write"),
+    "BUSY": ("is busy with somebody's script", "find out whose it is; Redis' SLOWLOG tells"),
+    "NOAUTH": ("wants a password", "write it in outbox.url"),
+    "WRONGPASS": ("does not know this user with this password", "check both in outbox.url, and Redis' ACL"),
+    "NOPERM": ("does not allow that to this user", "let its ACL have ~<prefix>* +@all -@dangerous +info"),
+    "CLUSTERDOWN": ("is a cluster that is down", "see to its nodes: every slot needs a master"),
+    "MASTERDOWN": ("is a replica that lost its master", "see to the master"),
+    "MOVED": ("is a node of a cluster", "name it as one in outbox.url"),
+    "CROSSSLOT": ("is a cluster", "name it as one in outbox.url"),
+    "NEWER": ("holds events of a newer relay's only, which this one cannot read", "run that relay"),
+    "REPLACED": ("is another outbox at every call", "see who flushes it, or restores it"),
+}
+_FULL = ("has no memory left", "give it more (maxmemory), or lower outbox.max_bytes")
+_AWAY = ("cannot be reached", "see whether it runs, and check outbox.url")
+_SLOW = ("does not answer in time", "see whether it is well, and how far away it is")
+_UNKNOWN = ("refuses", "see Redis' log")
+
+
+def explain(label: str, failure: Exception) -> OutboxError:
+    """*failure* as an error whose text names the Redis and what to do."""
+    if isinstance(failure, OutboxError):
+        return failure
+    words = str(failure)
+    word = words.partition(" ")[0]
+    if word == "OOM" or isinstance(failure, exceptions.OutOfMemoryError):
+        return OutboxFull(_line(label, _FULL, words))
+    if isinstance(failure, TimeoutError | exceptions.TimeoutError):
+        return OutboxError(_line(label, _SLOW, words))
+    if (known := _BY_WORD.get(word) or _by_kind(failure)) is None:
+        known = _AWAY if isinstance(failure, exceptions.ConnectionError | OSError) else _UNKNOWN
+    return OutboxError(_line(label, known, words))
+
+
+def _by_kind(failure: Exception) -> tuple[str, str] | None:
+    """redis-py takes the first word off the errors that it has a class for."""
+    kinds: dict[type[Exception], str] = {
+        exceptions.ReadOnlyError: "READONLY",
+        exceptions.BusyLoadingError: "LOADING",
+        exceptions.NoPermissionError: "NOPERM",
+        exceptions.AuthenticationError: "WRONGPASS",
+        exceptions.ClusterDownError: "CLUSTERDOWN",
+        exceptions.MasterDownError: "MASTERDOWN",
+        exceptions.MovedError: "MOVED",
+        exceptions.ClusterCrossSlotError: "CROSSSLOT",
+    }
+    return next((_BY_WORD[word] for kind, word in kinds.items() if isinstance(failure, kind)), None)
+
+
+def _line(label: str, known: tuple[str, str], detail: str) -> str:
+    what, advice = known
+    return f"{label} {what}{f' ({detail})' if detail else ''}; {advice}"

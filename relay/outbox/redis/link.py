@@ -1,0 +1,87 @@
+"""Scripts and commands on Redis: in time, or an OutboxError."""
+
+import asyncio
+from collections.abc import Awaitable
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import msgspec
+from redis import exceptions
+
+from relay.outbox.redis.address import RedisAddress, connect
+from relay.outbox.redis.faults import explain
+
+T = TypeVar("T")
+
+# Of one call, with connecting and with the one repeat of what may be repeated, in seconds.
+CALL_SECONDS = 5.0
+
+Given = dict[str, Any]
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@cache
+def script(name: str) -> tuple[str, str]:
+    """A script's text and its digest, by which Redis knows it once it has seen it."""
+    folder = files("relay.outbox.redis") / "scripts"
+    shared = "" if name == "open" else (folder / "tables.lua").read_text()
+    text = shared + (folder / f"{name}.lua").read_text()
+    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Link:
+    """One Redis, with its connections."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        self.label = address.label
+        self._client = connect(address)
+
+    async def run(self, name: str, key: str, *arguments: bytes | str) -> Any:
+        """What the script *name* says of the outbox with that *key*. Raises OutboxError.
+
+        Repeated once where the connection broke: one that was idle may have been closed by the other side.
+        """
+        return await self._in_time(self._run(name, key, arguments))
+
+    async def command(self, *words: str | bytes | int) -> Any:
+        """The answer to one command, which may be repeated."""
+        return await self._in_time(self._again(words))
+
+    async def close(self) -> None:
+        """Let go of the connections. Never raises."""
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await self._client.aclose()
+        except (exceptions.RedisError, OSError, TimeoutError):
+            pass
+
+    async def _run(self, name: str, key: str, arguments: tuple[bytes | str, ...]) -> Any:
+        text, digest = script(name)
+        try:
+            return await self._again(("EVALSHA", digest, 1, key, *arguments))
+        except exceptions.NoScriptError:
+            return await self._again(("EVAL", text, 1, key, *arguments))
+
+    async def _again(self, words: tuple[Any, ...]) -> Any:
+        try:
+            return await self._client.execute_command(*words)
+        except exceptions.BusyLoadingError:
+            raise
+        except exceptions.ConnectionError:
+            return await self._client.execute_command(*words)
+
+    async def _in_time(self, call: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await call
+        except (exceptions.RedisError, OSError, TimeoutError) as failure:
+            if isinstance(failure, exceptions.ReadOnlyError):
+                await self.close()  # the name leads to another server now, or will; the pool makes new connections
+            raise explain(self.label, failure) from failure
+
+
+def encoded(given: Given) -> bytes:
+    """*given* for a script."""
+    return _encode(given)

@@ -1,0 +1,289 @@
+"""The outbox on Redis, as relays see it: its calls, each carried to where its part lies."""
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from heapq import merge
+from itertools import islice
+from typing import TypeVar
+
+from relay.core.coalesce import newest
+from relay.core.daily import day_of
+from relay.errors import OutboxError
+from relay.model import (
+    Book,
+    Coalescing,
+    DeadLetter,
+    Event,
+    Forgotten,
+    JournalEntry,
+    Lane,
+    Lease,
+    Level,
+    Ready,
+    Sent,
+    Settlement,
+    StoredLetter,
+    Trace,
+    Usage,
+    Which,
+    Who,
+)
+from relay.outbox import NOTHING_SENT, Tally
+from relay.outbox.arrivals import Arrivals
+from relay.outbox.bookkeeping import DAY, JOURNAL_SHARE, MEMORY_SHARE, SLICE, Total, compile_books
+from relay.outbox.redis.address import RedisAddress
+from relay.outbox.redis.link import Link
+from relay.outbox.redis.parcel import Parcel
+from relay.outbox.redis.shard import LAYOUT, SENT_BYTES, Bounds, Shard
+from relay.outbox.redis.shards import Numbered, Shards
+
+T = TypeVar("T")
+
+
+class RedisOutbox:
+    """Keeps the promises of `Outbox` for any number of relays at once, as far as Redis keeps what it was told.
+
+    What `put` returned from survives a crash of Redis with `appendfsync always`; with `everysec` the last second or
+    two may be gone. A failover loses what was not replicated. Nothing is sent twice by that: a settlement that was
+    lost makes its event go again under the same key.
+
+    A call takes at most `CALL_SECONDS`. One that failed may have been carried out nevertheless, where only the answer
+    was lost; a put is then not stored again by its repeat. *clock* is the pod's; it decides nothing but what "now" is
+    called.
+    """
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        *,
+        max_bytes: int,
+        dead_letter_share: float,
+        journal_entries: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._address = address
+        self._bounds = Bounds(
+            max_bytes=max_bytes,
+            dead_letter_bytes=int(max_bytes * dead_letter_share),
+            journal_entries=journal_entries,
+            journal_bytes=int(max_bytes * JOURNAL_SHARE),
+            memory_entries=int(max_bytes * MEMORY_SHARE) // SENT_BYTES,
+        )
+        self._link = Link(address)
+        self._shards = Shards(self._link, address, self._bounds, clock)
+        self._arrivals = Arrivals()
+
+    async def open(self) -> None:
+        """Make an outbox, or join the relays on it. Raises OutboxError for one of a newer relay."""
+        await self._require_not_newer()
+        await self._shards.home.shard.open()
+
+    async def _require_not_newer(self) -> None:
+        """A newer layout's keys lie beside those of this one, and nobody looks after these any more."""
+        key = f"{self._address.prefix}format"
+        await self._link.command("SET", key, LAYOUT, "NX")
+        if (found := int(await self._link.command("GET", key))) > LAYOUT:
+            raise OutboxError(
+                f"the outbox on {self._link.label} was written by a newer relay (its version is {found}, this relay"
+                f" knows {LAYOUT}); run that relay, or name another prefix in outbox.url"
+            )
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._link.close()
+
+    # Putting.
+
+    async def put(
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        tally: Tally,
+        journal: Sequence[JournalEntry] = (),
+        coalescing: Coalescing = NOTHING_SENT,
+    ) -> None:
+        """Return once Redis has carried out the script: one on one server, one for each lane on a Cluster."""
+        whole = Parcel(coalescing, [*events], [*dead_letters], [*journal], tally)
+        for one, parcel in await self._parcels(whole):
+            await one.shard.put(parcel)
+        self._arrivals.announce(events)
+
+    async def _parcels(self, whole: Parcel) -> list[tuple[Numbered, Parcel]]:
+        """*whole*, or on a Cluster a part for each lane, and one for what belongs to none."""
+        if not self._shards.are_many:
+            return [(self._shards.home, whole)]
+        coalescing = whole.coalescing
+        parts = {one.place: (one, Parcel(coalescing)) for one in await self._shards.all()}
+        keys: dict[str, int] = {}
+        for event in [*whole.events, *(letter.event for letter in whole.letters)]:
+            one = await self._shards.of(event.lane)
+            parts.setdefault(one.place, (one, Parcel(coalescing)))
+            keys[event.key] = one.place
+        for event in whole.events:
+            parts[keys[event.key]][1].events.append(event)
+        for letter in whole.letters:
+            parts[keys[letter.event.key]][1].letters.append(letter)
+        for entry in whole.journal:
+            parts[keys.get(entry.key, 0)][1].journal.append(entry)
+        parts[0][1].tally = whole.tally
+        return [(one, parcel) for one, parcel in parts.values() if not parcel.is_empty]
+
+    async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:
+        """Ask Redis every time: another relay may have sent something just now."""
+        found: dict[Who, Sent] = {}
+        if whos:
+            for known in await self._everywhere(lambda shard: shard.recall(whos)):
+                found |= {who: newest(sent, found.get(who)) for who, sent in known.items()}
+        return found
+
+    async def remembered(self) -> dict[str, int]:
+        """Read the counts that are kept."""
+        return dict(sum(map(Counter, await self._everywhere(Shard.remembered)), Counter[str]()))
+
+    async def arrival(self, lane: Lane, timeout: float) -> None:
+        """Wait for this process's own puts; what others put is noticed by `peek`."""
+        await self._arrivals.wait(lane, timeout)
+
+    # Delivering.
+
+    async def peek(self, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
+        """Look without a lease."""
+        one = await self._shards.of(lane)
+        return await one.shard.peek(lane, limit=limit, max_bytes=max_bytes, now=now)
+
+    async def claim(self, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
+        """Lease in one script, by the clock of Redis."""
+        one = await self._shards.of(lane)
+        token = one.token(secrets.token_hex(8))
+        claims = await one.shard.claim(lane, limit=limit, max_bytes=max_bytes, now=now, lease=lease, token=token)
+        return Lease(token, tuple(replace(claim, id=one.outside(claim.id)) for claim in claims))
+
+    async def renew(self, token: str, *, until: float) -> int:
+        """Renew in one script."""
+        return await (await self._shards.holding(token)).shard.renew(token, until=until)
+
+    async def settle(self, token: str, settlement: Settlement, *, now: float) -> frozenset[int]:
+        """Settle in one script."""
+        one = await self._shards.holding(token)
+        inside = Settlement(
+            ack=frozenset(map(one.inside, settlement.ack)),
+            retry={one.inside(number): due for number, due in settlement.retry.items()},
+            dead_letter={one.inside(number): cause for number, cause in settlement.dead_letter.items()},
+            attempts={one.inside(number): made for number, made in settlement.attempts.items()},
+        )
+        return frozenset(map(one.outside, await one.shard.settle(token, inside, now=now)))
+
+    async def sweep(self, *, expired_before: float, drop_before: float, now: float) -> Counter[str]:
+        """Sweep slice by slice; whatever else is called goes in between."""
+        total: Counter[str] = Counter()
+        for one in await self._shards.all():
+            while expired := await one.shard.expire(before=expired_before, now=now):
+                total += expired
+            while await one.shard.drop_old(before=drop_before):
+                pass
+            await one.shard.tidy(before=day_of(now))
+        return total
+
+    # Operating.
+
+    async def dead_letters(self, which: Which, *, after: int = 0, limit: int) -> list[StoredLetter]:
+        """Read them by their numbers, page by page."""
+
+        async def read(one: Numbered) -> list[StoredLetter]:
+            # Of the same inner number, those of a higher index come after.
+            letters = await one.shard.letters(which, after=max(0, one.inside(after) - 1), limit=limit + 2)
+            numbered = [replace(letter, number=one.outside(letter.number)) for letter in letters]
+            return [letter for letter in numbered if letter.number > after]
+
+        found = await asyncio.gather(*map(read, await self._shards.all()))
+        return list(islice(merge(*found, key=lambda letter: letter.number), limit))
+
+    async def count_dead_letters(self, which: Which) -> int:
+        """Look through them, page by page."""
+        return sum(await self._everywhere(lambda shard: shard.count_letters(which)))
+
+    async def replay(self, numbers: Iterable[int], *, now: float) -> int:
+        """Replay slice by slice."""
+        return sum([await one.shard.replay(some, now=now) for one, some in await self._shards.split(numbers)])
+
+    async def drop(self, numbers: Iterable[int]) -> int:
+        """Drop slice by slice."""
+        return sum([await one.shard.drop(some) for one, some in await self._shards.split(numbers)])
+
+    async def move(self, lane: Lane, to: Lane, *, now: float) -> int:
+        """Move slice by slice. Raises OutboxError on a Cluster, where the two have different places."""
+        if lane == to:
+            return 0
+        one = await self._shards.of(lane)
+        if one is not await self._shards.of(to):
+            raise OutboxError("what waits for one Heap app cannot be moved to another on a Redis Cluster; drop it")
+        return await _until_done(lambda: one.shard.move(lane, to, now=now))
+
+    async def drop_lane(self, lane: Lane, *, now: float) -> int:
+        """Drop slice by slice."""
+        one = await self._shards.of(lane)
+        return await _until_done(lambda: one.shard.drop_lane(lane, now=now))
+
+    async def forget(self, identity: str) -> Forgotten:
+        """Look through all of it, page by page. Redis' own log keeps it until its next rewrite (BGREWRITEAOF)."""
+        memory = sum(await self._everywhere(lambda shard: shard.forget_sent(identity)))
+        waiting = sum(await self._everywhere(lambda shard: shard.forget(identity, "waiting")))
+        dead = sum(await self._everywhere(lambda shard: shard.forget(identity, "dead")))
+        journal = sum(await self._everywhere(lambda shard: shard.forget(identity, "journal")))
+        return Forgotten(waiting, dead, journal, memory)
+
+    # Reading.
+
+    async def levels(self) -> list[Level]:
+        """Read the counts that are kept, and the first of each by age."""
+        return [level for levels in await self._everywhere(Shard.levels) for level in levels]
+
+    async def installation(self) -> str:
+        """Read what was made up when the outbox was made."""
+        return await self._shards.home.shard.installation()
+
+    async def books(self) -> dict[str, Book]:
+        """Read the totals, and add them up."""
+        return compile_books((await self._totals()).items())
+
+    async def days(self) -> dict[str, dict[str, int]]:
+        """Read the counts, and add them up."""
+        found: dict[str, dict[str, int]] = {}
+        for (environment, book, day), events in (await self._totals()).items():
+            if book == DAY:
+                found.setdefault(environment, {})[day] = events
+        return found
+
+    async def _totals(self) -> Counter[Total]:
+        totals: Counter[Total] = Counter()
+        for some in await self._everywhere(Shard.totals):
+            totals.update(some)
+        return totals
+
+    async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
+        """Look the journal through from its end, page by page."""
+        found = await self._everywhere(lambda shard: shard.trace(identity, limit=limit, now=now))
+        if len(found) == 1:
+            return found[0]
+        return sorted((trace for traces in found for trace in traces), key=lambda trace: -trace.at)[:limit]
+
+    async def usage(self) -> Usage:
+        """Read the counts that the scripts keep; the fullest place decides whether there is room."""
+        return max(await self._everywhere(Shard.usage), key=lambda usage: usage.size)
+
+    async def _everywhere(self, ask: Callable[[Shard], Awaitable[T]]) -> list[T]:
+        return list(await asyncio.gather(*(ask(one.shard) for one in await self._shards.all())))
+
+
+async def _until_done(work: Callable[[], Awaitable[int]]) -> int:
+    """Do slice after slice, until one is not full; return the sum of them."""
+    total = 0
+    while done := await work():
+        total += done
+        if done < SLICE:
+            break
+    return total

@@ -1,0 +1,205 @@
+-- Store events, dead letters, a tally and journal entries: all of it or, without room, nothing.
+
+-- The same writer's same call again: its answer got lost on the way.
+if redis.call('HGET', at .. 'writers', given.writer) == given.call then return {'stored'} end
+
+local sizes = redis.call('HMGET', at .. 'meta', 'bytes', 'journal_bytes')
+local remembered = 0
+for _, entries in ipairs(redis.call('HVALS', at .. 'memories')) do remembered = remembered + entries end
+
+local function room_needed()
+  local needed = #given.entries * (ENTRY_BYTES + STATE_BYTES)
+  for index = 2, #ARGV do needed = needed + #ARGV[index] end
+  for _, event in ipairs(given.events) do
+    needed = needed + EVENT_BYTES + (event.mark ~= '' and SENT_BYTES or 0)
+  end
+  for _, letter in ipairs(given.letters) do needed = needed + EVENT_BYTES + #letter.detail end
+  return needed
+end
+
+local is_more_than_a_tally = #given.events + #given.letters + #given.entries > 0
+if is_more_than_a_tally then
+  local used = (sizes[1] or 0) + (sizes[2] or 0) + remembered * SENT_BYTES
+  if used + room_needed() > given.max_bytes then return {'full', text(used), text(room_needed())} end
+else
+  free_first()
+end
+redis.call('HSET', at .. 'writers', given.writer, given.call)
+redis.call('HSET', at .. 'written', given.writer, text(now))
+
+local behind = {}
+for _, event in ipairs(given.events) do
+  local tolerated = given.latest[event.environment]
+  if tolerated and redis.call('ZCARD', at .. 'due:' .. event.lane) > tolerated then behind[event.lane] = true end
+end
+for lane, address in pairs(given.lanes) do redis.call('HSETNX', at .. 'lanes', lane, address) end
+
+-- Events and dead letters, whose keys are new.
+
+local every = #given.events + #given.letters + #given.entries
+local free = redis.call('HINCRBY', at .. 'meta', 'numbers', every) - every
+local numbers = {} -- by key
+local stored = {}
+
+local function next_name()
+  free = free + 1
+  return name(free)
+end
+
+local function store(one, blob)
+  if numbers[one.key] or redis.call('HEXISTS', at .. 'keys', one.key) == 1 then return nil end
+  local number = next_name()
+  numbers[one.key] = number
+  redis.call('HSET', at .. 'keys', one.key, number)
+  later('HSET', 'events', number, blob)
+  local bytes = #blob + EVENT_BYTES
+  count('meta', 'bytes', bytes)
+  post(one.environment, 'captured', '', 1)
+  local since = one.captured_at + skew
+  return number, {FORMAT, one.size, bytes, since, 0, one.lane, one.environment, one.key, one.who, '', 0}
+end
+
+for index, one in ipairs(given.events) do
+  local number, event = store(one, ARGV[index + 1])
+  if number then
+    event[REPLACEABLE] = given.latest[one.environment] and 1 or 0
+    start_waiting(number, event, event[SINCE])
+    post(one.environment, 'day', one.day, 1)
+    stored[#stored + 1] = {number, event, one}
+  end
+end
+for index, one in ipairs(given.letters) do
+  local number, event = store(one, ARGV[#given.events + index + 1])
+  if number then bury(number, event, event[SINCE], one.reason, one.detail) end
+end
+carry_out()
+
+-- The journal.
+
+local noted = {}
+for _, entry in ipairs(given.entries) do
+  local number
+  if entry[8] == '' then number = next_name() else number = numbers[entry[8]] end
+  if number then noted[number] = entry end
+  numbers[entry[8]] = nil
+end
+local order = {}
+for number in pairs(noted) do order[#order + 1] = number end
+table.sort(order)
+for _, number in ipairs(order) do
+  local entry = noted[number]
+  local state = given.states[entry[STATE]]
+  if redis.call('HINCRBY', at .. 'states', state, 1) == 1 then
+    local properties = ARGV[#given.events + #given.letters + entry[STATE] + 1]
+    redis.call('HSET', at .. 'properties', state, properties)
+    count('meta', 'journal_bytes', STATE_BYTES + #properties)
+  end
+  entry[STATE] = state
+  later('HSET', 'journal', number, cmsgpack.pack(entry))
+  later('RPUSH', 'journal:order', number)
+  count('meta', 'journal_bytes', ENTRY_BYTES)
+end
+carry_out()
+local have, most = redis.call('HLEN', at .. 'journal'), #order + SLICE
+while most > 0 and (have > given.journal_entries or fact('journal_bytes') > given.journal_bytes) do
+  local oldest = redis.call('LPOP', at .. 'journal:order')
+  if not oldest then break end
+  local entry = row('journal', oldest)
+  if entry then
+    remove_entry(oldest, entry)
+    carry_out()
+    have = have - 1
+    most = most - 1
+  end
+end
+
+-- The change memory. An environment with an event that was sent regardless does not know any more what was sent last.
+
+local forgetful = {}
+for _, one in ipairs(given.events) do
+  if one.mark == '' and not forgetful[one.environment] then
+    forgetful[one.environment] = true
+    redis.call('UNLINK', at .. 'sent:' .. one.environment, at .. 'used:' .. one.environment)
+    redis.call('HDEL', at .. 'memories', one.environment)
+  end
+end
+for _, new in ipairs(stored) do
+  local number, one = new[1], new[3]
+  if not forgetful[one.environment] then
+    local last = row('sent:' .. one.environment, one.who)
+    if not last or last[2] <= one.captured_at or last[2] > one.captured_at + AHEAD then
+      redis.call('HSET', at .. 'sent:' .. one.environment, one.who, cmsgpack.pack({one.mark, one.captured_at, number}))
+      redis.call('ZADD', at .. 'used:' .. one.environment, math.floor(one.captured_at / 3600), one.who)
+      if not last then redis.call('HINCRBY', at .. 'memories', one.environment, 1) end
+    end
+  end
+end
+
+-- The pressure valve: of an identity that waits in a lane that is behind the newest event takes the first one's place.
+
+local function supersede(event)
+  local waiting = {}
+  local found = redis.call('ZRANGE', at .. place(event), 0, -1)
+  for index, one in ipairs(rows('waiting', found)) do
+    if one[TOKEN] == '' then waiting[#waiting + 1] = {found[index], one, due_at(found[index], one)} end
+  end
+  local newest = table.remove(waiting)
+  for _, older in ipairs(waiting) do
+    newest[3] = math.min(newest[3], older[3])
+    drop_waiting(older[1], older[2], 'superseded', '')
+    amend(older[1], function(entry) entry[ENTRY_GONE] = 'superseded' end)
+  end
+  if newest then redis.call('ZADD', at .. 'due:' .. event[LANE], text(newest[3]), newest[1]) end
+end
+
+local seen = {}
+for _, new in ipairs(stored) do
+  local event = new[2]
+  if event[REPLACEABLE] == 1 and behind[event[LANE]] and not seen[place(event)] then
+    seen[place(event)] = true
+    supersede(event)
+  end
+end
+carry_out()
+
+-- Who was used least lately makes room, to the hour; a call forgets a slice more than came, where that became less.
+
+local function evict(environment, excess)
+  excess = math.min(excess, #given.events + SLICE)
+  if excess <= 0 then return end
+  local gone = redis.call('ZPOPMIN', at .. 'used:' .. environment, excess)
+  for index = 1, #gone, 2 do later('HDEL', 'sent:' .. environment, gone[index]) end
+  count('memories', environment, -#gone / 2)
+  carry_out()
+end
+
+if is_more_than_a_tally then
+  for environment, limit in pairs(given.remember) do
+    evict(environment, redis.call('HLEN', at .. 'sent:' .. environment) - limit)
+  end
+  local total, largest, entries = 0, nil, 0
+  local memories = redis.call('HGETALL', at .. 'memories')
+  for index = 1, #memories, 2 do
+    local each = tonumber(memories[index + 1])
+    total = total + each
+    if each > entries then largest, entries = memories[index], each end
+  end
+  if largest then evict(largest, total - given.memory_entries) end
+  trim_dead_letters()
+end
+
+for _, repeats in ipairs(given.repeats) do
+  local sent = row('sent:' .. repeats.environment, repeats.who)
+  if sent then
+    redis.call('ZADD', at .. 'used:' .. repeats.environment, math.floor(repeats.at / 3600), repeats.who)
+    amend(sent[3], function(entry)
+      entry[ENTRY_UNCHANGED], entry[ENTRY_UNCHANGED_AT] = entry[ENTRY_UNCHANGED] + repeats.times, repeats.at
+    end)
+  end
+end
+for _, total in ipairs(given.tally) do
+  post(total.environment, 'captured', '', total.count)
+  post(total.environment, total.book, total.reason, total.count)
+end
+carry_out()
+return {'stored'}

@@ -1,0 +1,16 @@
+-- Let a lease end at another time; say how many claims it still holds.
+
+local lease = at .. 'lease:' .. given.token
+local packed = redis.call('GET', lease)
+local numbers = packed and cmsgpack.unpack(packed) or {}
+local held = 0
+free_first()
+for index, event in ipairs(rows('waiting', numbers)) do
+  if event and event[TOKEN] == given.token then
+    held = held + 1
+    later('ZADD', 'due:' .. event[LANE], text(given['until'] + skew), numbers[index])
+  end
+end
+carry_out()
+if held > 0 then redis.call('EXPIRE', lease, LEASE_KEPT) end
+return held

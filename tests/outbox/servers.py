@@ -1,0 +1,78 @@
+"""Real Redis servers for the tests, each a process of its own."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from relay.outbox.redis import RedisAddress
+from tests.lacking import lacking
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class RedisServer:
+    """A `redis-server` on a free port, with its files in *folder*; *settings* as in redis.conf."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        if shutil.which("redis-server") is None:
+            lacking("redis-server is not installed")
+        self.port = free_port()
+        self.folder = folder
+        self._settings = {"save": '""', "appendonly": "no", **settings}
+        self.start()
+
+    @property
+    def address(self) -> RedisAddress:
+        return RedisAddress(nodes=(("127.0.0.1", self.port),))
+
+    def start(self) -> None:
+        """Start it, once more after it ended too; return once it answers."""
+        written = [f"{name.replace('_', '-')} {value}" for name, value in self._settings.items()]
+        text = "\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *written])
+        self.process = subprocess.Popen(["redis-server", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        self.process.stdin.close()
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            assert time.monotonic() < deadline, "redis-server does not start"
+            assert self.process.poll() is None, "redis-server ended"
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.BusyLoadingError):
+            return False
+        except redis.RedisError:
+            return True
+
+    def client(self) -> redis.Redis:
+        """Somebody else's connection to it."""
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def redis_server(folder: Path, **settings: str) -> Iterator[RedisServer]:
+    """A server that is gone afterwards."""
+    server = RedisServer(folder, **settings)
+    try:
+        yield server
+    finally:
+        server.kill()
