@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 from redis import exceptions
 
-from relay.outbox.redis.address import RedisAddress, connect
+from relay.fleet import RedisAddress
+from relay.outbox.redis.address import connect, label
 from relay.outbox.redis.faults import explain
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class Link:
     """One Redis, with its connections."""
 
     def __init__(self, address: RedisAddress) -> None:
-        self.label = address.label
+        self.label = label(address)
         self._client = connect(address)
 
     async def run(self, name: str, key: str, *arguments: bytes | str) -> Any:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from relay.core.coalesce import newest
 from relay.core.daily import day_of
 from relay.errors import OutboxError
+from relay.fleet import Member, RedisAddress
 from relay.model import (
     Book,
     Coalescing,
@@ -35,7 +36,7 @@ from relay.model import (
 from relay.outbox import NOTHING_SENT, Tally
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import DAY, JOURNAL_SHARE, MEMORY_SHARE, SLICE, Total, compile_books
-from relay.outbox.redis.address import RedisAddress
+from relay.outbox.redis import members
 from relay.outbox.redis.link import Link
 from relay.outbox.redis.parcel import Parcel
 from relay.outbox.redis.shard import LAYOUT, SENT_BYTES, Bounds, Shard
@@ -270,6 +271,18 @@ class RedisOutbox:
         if len(found) == 1:
             return found[0]
         return sorted((trace for traces in found for trace in traces), key=lambda trace: -trace.at)[:limit]
+
+    async def announce(self, member: Member, *, now: float) -> None:  # noqa: ARG002 - Redis has a clock
+        """Told with one script; seen by Redis' clock."""
+        await members.announce(self._shards.home.shard, member)
+
+    async def depart(self, name: str) -> None:
+        """Told likewise."""
+        await members.depart(self._shards.home.shard, name)
+
+    async def members(self, *, now: float) -> list[Member]:  # noqa: ARG002
+        """Read in one script, a thousand within some milliseconds."""
+        return await members.members(self._shards.home.shard)
 
     async def usage(self) -> Usage:
         """Read the counts that the scripts keep; the fullest place decides whether there is room."""
