@@ -65,6 +65,11 @@ def rate_within(limit: Limit, share: float) -> Rate:
     return Rate((amount - min(burst, amount / 2)) / limit.window, burst)
 
 
+def rates(share: float) -> tuple[Rate, Rate, Rate]:
+    """Those of a lane's events, and of an identity's events and requests."""
+    return rate_of(APP_EVENTS, share), rate_of(IDENTITY_EVENTS, share), rate_within(IDENTITY_REQUESTS, share)
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """*tokens* were there *at* that moment (monotonic seconds)."""
@@ -124,9 +129,7 @@ class Budget:
     """
 
     def __init__(self, share: float, start: float) -> None:
-        self.rate = rate_of(APP_EVENTS, share)
-        self._identity_events = rate_of(IDENTITY_EVENTS, share)
-        self._identity_requests = rate_within(IDENTITY_REQUESTS, share)
+        self.rate, self._identity_events, self._identity_requests = rates(share)
         self._start = start
         self._lane = Bucket(0.0, start)
         # Both in the order of the last change; full buckets and past plans are forgotten.
@@ -193,6 +196,13 @@ class Budget:
         self._forget_full(now)
         self._forget_paid(now)
         self._paid.append((now, counts.total()))
+
+    def learn(self, now: float, level: float, allowances: Mapping[str, tuple[float, float]]) -> None:
+        """Take over what somebody knows better: the lane's level, and of some identities events and requests."""
+        self._lane = Bucket(level, now)
+        for identity, (events, requests) in allowances.items():
+            self._identities.pop(identity, None)
+            self._identities[identity] = Allowance(Bucket(events, now), Bucket(requests, now))
 
     def _allowance(self, identity: str) -> Allowance:
         return self._identities.get(identity) or Allowance(Bucket(0.0, self._start), Bucket(0.0, self._start))

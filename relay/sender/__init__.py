@@ -5,6 +5,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,7 @@ from relay.outbox import Outbox
 from relay.sender.attempts import Attempts
 from relay.sender.courier import Courier
 from relay.sender.orders import Orders
+from relay.sender.purse import OwnPurse, Purse, Purses
 from relay.sender.standing import LaneState
 from relay.supervise import supervised
 
@@ -30,7 +32,8 @@ LOOKS = 250
 class Sender:
     """One courier for each lane, so that no Heap app delays another. Enter it before `run`, leave it after.
 
-    *lanes* gives each lane's share of Heap's limits. *sleep* and *rng* (a random number from 0 to 1) are there for
+    *lanes* gives each lane's share of Heap's limits. *purses* are shared with other processes; without them this one
+    has the share to itself. *sleep* and *rng* (a random number from 0 to 1) are there for
     tests, as *clock* is; *tls* trusts a private authority; Heap has to answer within *patience* seconds.
 
     Cancelled at any moment it loses nothing: what it had claimed is due again when the lease ends.
@@ -43,6 +46,7 @@ class Sender:
         metrics: Metrics,
         clock: Clock | None = None,
         *,
+        purses: Purses | None = None,
         rng: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         tls: ssl.SSLContext | None = None,
@@ -52,6 +56,7 @@ class Sender:
         self._lanes = lanes
         self._metrics = metrics
         self._clock = clock or Clock()
+        self._purses = purses or self._own_purse
         self._rng = rng
         self._sleep = sleep
         self._tls = tls
@@ -140,10 +145,14 @@ class Sender:
         # Each has orders of its own, as it may be told to stop alone.
         orders = Orders(self._sleep)
         heap = Heap(self._session, lane, self._clock)
-        attempts = Attempts(heap, self._outbox, share, self._metrics, self._clock, orders)
+        purse_of = partial(self._purses, lane)
+        attempts = Attempts(heap, self._outbox, share, purse_of, self._metrics, self._clock, orders)
         courier = Courier(lane, attempts, self._outbox, self._metrics, self._clock, orders, self._rng, self._look_in)
         self._couriers[lane] = courier
         self._start(courier)
+
+    def _own_purse(self, _: Lane, share: float) -> Purse:
+        return OwnPurse(share, self._clock)
 
     def _look_in(self) -> float:
         """Seconds until an idle lane looks again: half more or less each time, as lanes in step would hold flags up."""

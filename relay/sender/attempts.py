@@ -1,8 +1,9 @@
 """One request's few tries inside a lease: each of them paid for, each with enough of the lease left."""
 
+from collections.abc import Callable
+
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_random_exponential
 
-from relay.core.budget import Budget
 from relay.core.settle import PASSING, Answer, Kind, Part
 from relay.errors import HeapUnreachable
 from relay.heap import Heap
@@ -10,6 +11,7 @@ from relay.metrics import Metrics
 from relay.model import Clock
 from relay.outbox import Outbox
 from relay.sender.orders import Orders
+from relay.sender.purse import Purse
 
 # How long events are ours without a word to the outbox, in seconds, and what of it a request must find left: more than
 # Heap is given to answer.
@@ -49,11 +51,19 @@ class Attempts:
     """Sends requests for one lane, one at a time."""
 
     def __init__(
-        self, heap: Heap, outbox: Outbox, share: float, metrics: Metrics, clock: Clock, orders: Orders
+        self,
+        heap: Heap,
+        outbox: Outbox,
+        share: float,
+        purse_of: Callable[[float], Purse],
+        metrics: Metrics,
+        clock: Clock,
+        orders: Orders,
     ) -> None:
         self.room = heap.room
         self.share = share
-        self.budget = Budget(share, clock.monotonic())
+        self.purse = purse_of(share)
+        self._purse_of = purse_of
         self._heap = heap
         self._outbox = outbox
         self._metrics = metrics
@@ -61,15 +71,15 @@ class Attempts:
         self._orders = orders
 
     def change_share(self, share: float) -> None:
-        """Use *share* of the limits, with a budget that is empty at first. Not while something is sent."""
+        """Use *share* of the limits, with a purse that is empty at first. Not while something is sent."""
         self.share = share
-        self.budget = Budget(share, self._clock.monotonic())
+        self.purse = self._purse_of(share)
 
     async def send(self, holding: Holding, part: Part) -> list[Answer]:
         """What Heap said to each request for *part*; the last one counts.
 
         Empty where none was made: told to stop, or the lease is lost. Raises OutboxError where the lease could not be
-        renewed.
+        renewed, or a shared budget not be spent.
         """
         answers: list[Answer] = []
 
@@ -93,19 +103,21 @@ class Attempts:
 
     async def _may_start(self, holding: Holding, part: Part) -> bool:
         """Save up for *part*, renew the lease, and pay; False where one of them cannot be."""
-        if not await self._save_up(part):
-            return False
+        while await self._save_up(part) and await self._hold_on(holding):
+            if await self.purse.spend(part):
+                holding.asked = True
+                return True
+        return False
+
+    async def _hold_on(self, holding: Holding) -> bool:
+        """Whether enough of the lease is left, renewed where it is no longer young."""
         if holding.asked or holding.left < LEASE - YOUNG:
             until = holding.begin()
             holding.lost = await self._outbox.renew(holding.token, until=until) == 0
-        if holding.lost or holding.left < MARGIN:
-            return False
-        self.budget.pay(part, self._clock.monotonic())
-        holding.asked = True
-        return True
+        return not holding.lost and holding.left >= MARGIN
 
     async def _save_up(self, part: Part) -> bool:
-        while (wait := self.budget.wait_for(part, self._clock.monotonic())) > 0:
+        while (wait := self.purse.budget.wait_for(part, self._clock.monotonic())) > 0:
             if wait > LONGEST_SAVING or self._orders.stopping:
                 return False
             await self._orders.rest(wait)

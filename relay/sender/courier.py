@@ -99,7 +99,7 @@ class Courier:
 
     @property
     def _budget(self) -> Budget:
-        return self._attempts.budget
+        return self._attempts.purse.budget
 
     async def _turn(self) -> None:
         """Wait a little, or deliver one batch."""
@@ -117,7 +117,9 @@ class Courier:
         )
         if not ready.events:
             await self._idle(ready)
-        elif (wait := self._leave_in(ready)) > 0:
+            return
+        await self._attempts.purse.look()
+        if (wait := self._leave_in(ready)) > 0:
             await self._orders.rest(min(wait, LOOK_GROWING))
         else:
             await self._deliver()

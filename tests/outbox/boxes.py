@@ -58,6 +58,7 @@ def shared_redis() -> RedisServer:
     """One server for all tests that only need some Redis: each has a folder of its own, and so a prefix."""
     folder = tempfile.TemporaryDirectory()
     server = RedisServer(Path(folder.name))
+    server.start()
     atexit.register(folder.cleanup)
     atexit.register(server.kill)
     return server

@@ -39,6 +39,7 @@ from relay.outbox.bookkeeping import DAY, JOURNAL_SHARE, MEMORY_SHARE, SLICE, To
 from relay.outbox.redis import members
 from relay.outbox.redis.link import Link
 from relay.outbox.redis.parcel import Parcel
+from relay.outbox.redis.purse import SharedPurse
 from relay.outbox.redis.shard import LAYOUT, SENT_BYTES, Bounds, Shard
 from relay.outbox.redis.shards import Numbered, Shards
 
@@ -188,6 +189,14 @@ class RedisOutbox:
                 pass
             await one.shard.tidy(before=day_of(now))
         return total
+
+    def purse(self, lane: Lane, share: float) -> SharedPurse:
+        """The budgets of a lane, which all relays on this Redis spend from together; see `relay.sender.purse`."""
+
+        async def shard_of(lane: Lane) -> Shard:
+            return (await self._shards.of(lane)).shard
+
+        return SharedPurse(shard_of, lane, share, time.monotonic)
 
     # Operating.
 

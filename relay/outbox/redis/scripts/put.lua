@@ -11,7 +11,8 @@ local function room_needed()
   local needed = #given.entries * (ENTRY_BYTES + STATE_BYTES)
   for index = 2, #ARGV do needed = needed + #ARGV[index] end
   for _, event in ipairs(given.events) do
-    needed = needed + EVENT_BYTES + (event.mark ~= '' and SENT_BYTES or 0)
+    needed = needed + EVENT_BYTES + (event.mark ~= '' and given.sent_bytes or 0)
+    if given.latest[event.environment] then needed = needed + LATEST_BYTES end
   end
   for _, letter in ipairs(given.letters) do needed = needed + EVENT_BYTES + #letter.detail end
   return needed
@@ -19,7 +20,7 @@ end
 
 local is_more_than_a_tally = #given.events + #given.letters + #given.entries > 0
 if is_more_than_a_tally then
-  local used = (sizes[1] or 0) + (sizes[2] or 0) + remembered * SENT_BYTES
+  local used = (sizes[1] or 0) + (sizes[2] or 0) + remembered * given.sent_bytes
   if used + room_needed() > given.max_bytes then return {'full', text(used), text(room_needed())} end
 else
   free_first()
@@ -46,30 +47,29 @@ local function next_name()
   return name(free)
 end
 
-local function store(one, blob)
+local function store(one, blob, replaceable)
   if numbers[one.key] or redis.call('HEXISTS', at .. 'keys', one.key) == 1 then return nil end
   local number = next_name()
   numbers[one.key] = number
   redis.call('HSET', at .. 'keys', one.key, number)
   later('HSET', 'events', number, blob)
-  local bytes = #blob + EVENT_BYTES
+  local bytes = #blob + EVENT_BYTES + replaceable * LATEST_BYTES
   count('meta', 'bytes', bytes)
   post(one.environment, 'captured', '', 1)
   local since = one.captured_at + skew
-  return number, {FORMAT, one.size, bytes, since, 0, one.lane, one.environment, one.key, one.who, '', 0}
+  return number, {FORMAT, one.size, bytes, since, 0, one.lane, one.environment, one.key, one.who, '', replaceable}
 end
 
 for index, one in ipairs(given.events) do
-  local number, event = store(one, ARGV[index + 1])
+  local number, event = store(one, ARGV[index + 1], given.latest[one.environment] and 1 or 0)
   if number then
-    event[REPLACEABLE] = given.latest[one.environment] and 1 or 0
     start_waiting(number, event, event[SINCE])
     post(one.environment, 'day', one.day, 1)
     stored[#stored + 1] = {number, event, one}
   end
 end
 for index, one in ipairs(given.letters) do
-  local number, event = store(one, ARGV[#given.events + index + 1])
+  local number, event = store(one, ARGV[#given.events + index + 1], 0)
   if number then bury(number, event, event[SINCE], one.reason, one.detail) end
 end
 carry_out()

@@ -1,0 +1,309 @@
+"""Redis slow, away, full, flushed or of another mind: an error that says what to do, and all is well once Redis is."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from relay.errors import OutboxError, OutboxFull
+from relay.model import Book, Settlement
+from relay.outbox.redis import RedisAddress, RedisOutbox
+from relay.outbox.redis.link import CALL_SECONDS
+from tests.outbox.boxes import ANY, LANE, NOON, ROOMY, book, claim, event, events, ids, noted, opened, sent, taken
+from tests.outbox.servers import RedisServer, free_port, redis_server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def outbox(server: RedisServer) -> AsyncIterator[RedisOutbox]:
+    async with opened(box(server.address)) as outbox:
+        yield outbox
+
+
+def box(address: RedisAddress, *, max_bytes: int = ROOMY) -> RedisOutbox:
+    return RedisOutbox(address, max_bytes=max_bytes, dead_letter_share=0.25, journal_entries=100)
+
+
+class Cutter:
+    """A network between a relay and Redis that may lose the answer to a call, and breaks then."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.cuts = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._port)
+        while call := await reader.read(2**20):
+            to_redis.write(call)
+            answer = await from_redis.read(2**20)
+            if self.cuts and b"EVAL" in call:
+                self.cuts -= 1
+                break
+            writer.write(answer)
+        to_redis.close()
+        writer.close()
+
+
+# Away.
+
+
+async def test_a_redis_that_is_not_there_is_an_error_that_says_what_to_do() -> None:
+    port = free_port()
+    outbox = box(RedisAddress(nodes=(("127.0.0.1", port),), password="hidden"))
+
+    with pytest.raises(OutboxError, match=rf"127\.0\.0\.1:{port} cannot be reached .*; see whether it runs") as raised:
+        await outbox.open()
+
+    assert "hidden" not in str(raised.value)
+    await outbox.close()
+
+
+async def test_an_outbox_that_could_not_be_opened_works_once_redis_does(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        server.kill()
+        outbox = box(server.address)
+        with pytest.raises(OutboxError):
+            await outbox.open()
+
+        server.start()
+        await outbox.put(events(1), [], {})
+
+        assert (await book(outbox)).waiting == 1
+        await outbox.close()
+
+
+async def test_a_connection_that_redis_closed_meanwhile_is_made_anew(server: RedisServer, outbox: RedisOutbox) -> None:
+    await outbox.put(events(1), [], {})
+    with server.client() as somebody:
+        somebody.client_kill_filter(_type="normal", skipme=True)
+
+    await outbox.put(events(1), [], {})
+
+    assert await book(outbox) == Book(captured=2, waiting=2)
+
+
+async def test_a_redis_that_does_not_answer_is_given_up_in_time_while_everything_else_goes_on(
+    server: RedisServer, outbox: RedisOutbox
+) -> None:
+    await outbox.put(events(1), [], {})
+    turns = 0
+
+    async with server.stopped():
+        began = time.monotonic()
+        call = asyncio.create_task(outbox.put(events(1), [], {}))
+        while not call.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        with pytest.raises(OutboxError, match="does not answer in time"):
+            await call
+        assert time.monotonic() - began < CALL_SECONDS + 1
+
+    assert turns > 100
+    await outbox.put(events(1), [], {})
+
+
+async def test_a_put_whose_answer_was_lost_is_repeated_and_counted_once(server: RedisServer) -> None:
+    cutter = Cutter(server.port)
+    async with await asyncio.start_server(cutter.serve, "127.0.0.1") as network:
+        port = network.sockets[0].getsockname()[1]
+        async with opened(box(RedisAddress(nodes=(("127.0.0.1", port),)))) as outbox:
+            await outbox.put(events(1), [], {})
+
+            cutter.cuts = 1
+            await outbox.put(events(2), [], {("production", "skipped", "empty"): 3})
+
+            assert cutter.cuts == 0
+            assert await book(outbox) == Book(captured=6, waiting=3, skipped={"empty": 3})
+
+
+# Of another mind.
+
+
+async def test_a_replica_is_an_error_and_the_master_is_found_again(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        async with opened(box(server.address)) as outbox:
+            await outbox.put(events(1), [], {})
+            with server.client() as somebody:
+                somebody.replicaof("127.0.0.1", free_port())
+
+                with pytest.raises(OutboxError, match=r"is a replica.*; name the master"):
+                    await outbox.put(events(1), [], {})
+
+                somebody.replicaof("NO", "ONE")
+            await outbox.put(events(1), [], {})
+
+            assert await book(outbox) == Book(captured=2, waiting=2)
+
+
+async def test_a_redis_that_loads_its_data_is_an_error_until_it_has(tmp_path: Path) -> None:
+    with redis_server(
+        tmp_path, appendonly="yes", key_load_delay="100000", loading_process_events_interval_bytes="1024"
+    ) as server:
+        async with opened(box(server.address)) as outbox:
+            await outbox.put(events(20, size=10_000), [], {})
+            with server.client() as somebody:
+                somebody.bgrewriteaof()
+                while somebody.info("persistence")["aof_rewrite_in_progress"]:
+                    await asyncio.sleep(0.01)
+            server.kill()
+            server.start_loading()
+
+            with pytest.raises(OutboxError, match=r"is loading its data.*; wait"):
+                await outbox.put(events(1), [], {})
+
+            await until_it_works(outbox)
+            assert (await book(outbox)).waiting == 21
+
+
+async def until_it_works(outbox: RedisOutbox) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await outbox.put(events(1), [], {})
+            except OutboxError:
+                await asyncio.sleep(0.05)
+
+
+async def test_scripts_that_redis_forgot_are_told_again(server: RedisServer, outbox: RedisOutbox) -> None:
+    await outbox.put(events(1), [], {})
+    with server.client() as somebody:
+        somebody.script_flush()
+
+    await outbox.put(events(1), [], {})
+
+    assert (await book(outbox)).waiting == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        (RedisAddress(password="wrong"), "does not let in whom"),
+        (RedisAddress(), "does not let in whom"),
+        (RedisAddress(username="reader", password="secret"), "does not allow that to this user"),
+    ],
+)
+async def test_who_may_not_is_told_what_to_allow(tmp_path: Path, address: RedisAddress, words: str) -> None:
+    with redis_server(tmp_path, requirepass="secret", user="reader on >secret ~* +get") as server:
+        outbox = box(replace(address, nodes=server.address.nodes))
+
+        with pytest.raises(OutboxError, match=words):
+            await outbox.open()
+
+        await outbox.close()
+
+
+async def test_a_user_with_the_rights_that_the_error_names_can_do_everything(tmp_path: Path) -> None:
+    acl = "relay on >secret resetkeys ~flagsmith-heap-relay:* +@all -@dangerous +info"
+    with redis_server(tmp_path, user=acl) as server:
+        address = replace(server.address, username="relay", password="secret")
+        async with opened(box(address)) as outbox:
+            put = events(2)
+            await outbox.put(put, [], {}, [noted(one) for one in put], sent(*put))
+            lease = await claim(outbox)
+            await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
+            await outbox.sweep(expired_before=NOON, drop_before=NOON, now=NOON)
+
+            assert len(await outbox.trace("ada", limit=9, now=NOON)) == 2
+
+
+# Without memory.
+
+
+async def test_a_redis_without_memory_takes_nothing_new_and_lets_go_of_what_it_has(
+    server: RedisServer, outbox: RedisOutbox
+) -> None:
+    await outbox.put(stored := events(20, size=1000), [], {})
+    with server.client() as somebody:
+        somebody.config_set("maxmemory", somebody.info("memory")["used_memory"])
+
+        with pytest.raises(OutboxFull, match=r"has no memory left.*; give it more"):
+            await outbox.put(events(1), [], {("production", "skipped", "empty"): 1})
+        assert await book(outbox) == Book(captured=20, waiting=20)
+
+        lease = await claim(outbox)
+        assert taken(lease) == stored
+        assert await outbox.renew(lease.token, until=NOON + 90) == 20
+        assert await outbox.purse(LANE, 0.8).spend(()) is True
+        await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
+        await outbox.put([], [], {("production", "refused", "outbox_full"): 1})
+
+        assert await book(outbox) == Book(captured=21, delivered=20, refused={"outbox_full": 1})
+
+
+# Flushed.
+
+
+async def test_what_was_flushed_is_gone_and_the_next_call_begins_anew(server: RedisServer, outbox: RedisOutbox) -> None:
+    await outbox.put(events(2), [], {})
+    before = await outbox.installation()
+    with server.client() as somebody:
+        somebody.flushall()
+
+    with capture_logs() as logs:
+        await outbox.put(events(1), [], {})
+
+    assert [line["event"] for line in logs] == ["outbox.replaced"]
+    assert await book(outbox) == Book(captured=1, waiting=1)
+    assert await outbox.installation() != before
+
+
+async def test_relays_agree_on_what_identities_are_called_after_a_flush(
+    server: RedisServer, outbox: RedisOutbox
+) -> None:
+    async with opened(box(server.address)) as other:
+        with server.client() as somebody:
+            somebody.flushall()
+        await other.open()
+
+        await outbox.put([one := event()], [], {}, [noted(one)], sent(one))
+
+        assert len(await other.trace("ada", limit=9, now=NOON)) == 1
+        assert len(await other.recall([("production", "ada")])) == 1
+
+
+async def test_a_claim_on_what_was_flushed_finds_nothing(server: RedisServer, outbox: RedisOutbox) -> None:
+    await outbox.put(events(2), [], {})
+    lease = await claim(outbox)
+    with server.client() as somebody:
+        somebody.flushall()
+
+    assert await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON) == set()
+    assert (await outbox.claim(LANE, limit=9, max_bytes=ANY, now=NOON, lease=60)).claims == ()
+
+
+# Killed.
+
+
+async def test_what_was_put_survives_a_crash_of_redis_that_flushes_always(tmp_path: Path) -> None:
+    with redis_server(tmp_path, appendonly="yes", appendfsync="always") as server:
+        async with opened(box(server.address)) as outbox:
+            put: list[str] = []
+
+            async def put_on() -> None:
+                while True:
+                    some = events(5)
+                    await outbox.put(some, [], {})
+                    put.extend(one.key for one in some)
+
+            putting = asyncio.create_task(put_on())
+            while len(put) < 500:
+                await asyncio.sleep(0.01)
+            server.kill()
+            with pytest.raises(OutboxError):
+                await putting
+            server.start()
+
+            found = {one.key for one in taken(await claim(outbox, limit=10_000))}
+            assert found >= set(put)
+            assert len(found) - len(put) in {0, 5}
+            after = await book(outbox)
+            assert after.captured == after.waiting == len(found)
