@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -25,6 +26,9 @@ from relay.proxy import Proxy
 from relay.recording import CaptureLimits
 from relay.sender import Sender
 from relay.upstream import Upstream
+
+if TYPE_CHECKING:
+    from relay.outbox.redis import RedisOutbox
 
 # A spool in a file: half a million events or so. `outbox.max_bytes` may be much more, as it is for a whole fleet.
 SPOOL_BYTES = 512 * 2**20
@@ -57,13 +61,14 @@ def build(config: Config, role: Role, registry: CollectorRegistry, clock: Clock)
     """Make every part, used in this *role* or not; nothing is opened or started yet."""
     metrics = Metrics.on(registry)
     describe_process(registry)
-    outbox = make_outbox(config)
+    shared = _redis_outbox(config.outbox.redis, config.outbox) if config.outbox.redis else None
+    outbox = shared or make_outbox(config)
     spool = make_spool(config, outbox, clock)
     before_answer = config.outbox.commit == "before_answer"
     capture = Capture(spool or outbox, _limits(config), metrics, before_answer=before_answer, clock=clock)
     capture.daily_cap.caps, capture.forecasts.paces = config.caps(), config.paces()
     upstream = Upstream(config.upstream)
-    sender = Sender(outbox, config.lanes(), metrics, clock)
+    sender = Sender(outbox, config.lanes(), metrics, clock, purses=shared.purse if shared else None)
     figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock, spool)
     registry.register(Gauges(figures, clock))
     me = Member(f"{socket.gethostname()}/{os.getpid()}", __version__, role, clock.wall())
@@ -112,7 +117,7 @@ def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
     )
 
 
-def _redis_outbox(address: RedisAddress, settings: OutboxConfig) -> Outbox:
+def _redis_outbox(address: RedisAddress, settings: OutboxConfig) -> "RedisOutbox":
     try:
         # An extra of the package, which takes a tenth of a second to import: only who uses it needs it.
         from relay.outbox.redis import RedisOutbox
