@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
+from relay.sender.attempts import LEASE
 from tests.conftest import APP_ID, CLIENT_KEY
 from tests.fleet.conftest import Fleet
 from tests.processes import RelayProcess, relay_process
@@ -65,8 +66,11 @@ async def replace(name: str, relays: dict[str, RelayProcess], path: Path, stack:
 
 
 async def delivered(fleet: Fleet, answered: list[str]) -> None:
-    """Return once Heap has all that was answered."""
-    async with asyncio.timeout(30):
+    """Return once Heap has all that was answered.
+
+    Seldom that takes a lease's length: of a claim whose answer died with Redis nobody knows, and it has to end.
+    """
+    async with asyncio.timeout(LEASE + 30):
         while missing := set(answered) - {event.identity for event in fleet.heap.stored(APP_ID)}:
             assert missing
             await asyncio.sleep(0.1)
