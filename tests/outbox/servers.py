@@ -27,12 +27,13 @@ def free_port() -> int:
 class RedisServer:
     """A `redis-server` on a free port, with its files in *folder*; *settings* as in redis.conf."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, sentinel: bool = False, **settings: str) -> None:
         if shutil.which("redis-server") is None:
             lacking("redis-server is not installed")
         self.port = free_port()
         self.folder = folder
-        self._settings = {"save": '""', "appendonly": "no", **settings}
+        self._settings = settings if sentinel else {"save": '""', "appendonly": "no", **settings}
+        self._mode = ["--sentinel"] if sentinel else []
         self._file = folder / "redis.conf"
 
     @property
@@ -53,7 +54,7 @@ class RedisServer:
         written = [f"{name.replace('_', '-')} {value}" for name, value in self._settings.items()]
         text = "\n".join([f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", *written])
         self._file.write_text(text)
-        self.process = subprocess.Popen(["redis-server", self._file], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(["redis-server", self._file, *self._mode], stdout=subprocess.DEVNULL)
         while not self._listens():
             assert self.process.poll() is None, "redis-server ended"
             time.sleep(0.01)
@@ -91,9 +92,9 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path, **settings: str) -> Iterator[RedisServer]:
+def redis_server(folder: Path, *, sentinel: bool = False, **settings: str) -> Iterator[RedisServer]:
     """A server that is gone afterwards."""
-    server = RedisServer(folder, **settings)
+    server = RedisServer(folder, sentinel=sentinel, **settings)
     try:
         server.start()
         yield server

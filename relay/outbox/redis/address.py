@@ -6,6 +6,7 @@ from typing import Any
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from relay.fleet import RedisAddress
@@ -24,6 +25,14 @@ def label(address: RedisAddress) -> str:
     place = str(address.unix) if address.unix else ",".join(f"{host}:{port}" for host, port in address.nodes)
     service = f"/{address.service}" if address.kind == "sentinel" else ""
     return f"Redis at {place}{service}"
+
+
+async def disconnect(client: Client) -> None:
+    """Let go of all connections; new ones are made when the client is used again."""
+    await client.aclose()
+    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def connect(address: RedisAddress) -> Client:

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import msgspec
 from redis import exceptions
+from redis.asyncio import RedisCluster
 
 from relay.fleet import RedisAddress
-from relay.outbox.redis.address import connect, label
+from relay.outbox.redis.address import connect, disconnect, label
 from relay.outbox.redis.faults import explain
 
 T = TypeVar("T")
@@ -50,11 +51,18 @@ class Link:
         """The answer to one command, which may be repeated."""
         return await self._in_time(self._again(words))
 
+    async def every_master(self, *words: str) -> list[Any]:
+        """Each master's answer to one command: of one server, or of all that make up a Cluster."""
+        if not isinstance(self._client, RedisCluster):
+            return [await self.command(*words)]
+        ask = self._client.execute_command
+        return [await self._in_time(ask(*words, target_nodes=node)) for node in self._client.get_primaries()]
+
     async def close(self) -> None:
         """Let go of the connections. Never raises."""
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                await self._client.aclose()
+                await disconnect(self._client)
         except (exceptions.RedisError, OSError, TimeoutError):
             pass
 

@@ -10,6 +10,8 @@ from heapq import merge
 from itertools import islice
 from typing import TypeVar
 
+import structlog
+
 from relay.core.coalesce import newest
 from relay.core.daily import day_of
 from relay.errors import OutboxError
@@ -37,11 +39,14 @@ from relay.outbox import NOTHING_SENT, Tally
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import DAY, JOURNAL_SHARE, MEMORY_SHARE, SLICE, Total, compile_books
 from relay.outbox.redis import members
+from relay.outbox.redis.fitness import Remark, remark
 from relay.outbox.redis.link import Link
 from relay.outbox.redis.parcel import Parcel
 from relay.outbox.redis.purse import SharedPurse
 from relay.outbox.redis.shard import LAYOUT, SENT_BYTES, Bounds, Shard
 from relay.outbox.redis.shards import Numbered, Shards
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -83,6 +88,15 @@ class RedisOutbox:
         """Make an outbox, or join the relays on it. Raises OutboxError for one of a newer relay."""
         await self._require_not_newer()
         await self._shards.home.shard.open()
+        for one in await self.remarks():
+            if one.advice:
+                log.warning(
+                    "redis.unfit", outbox=self._link.label, setting=one.setting, value=one.detail, advice=one.advice
+                )
+
+    async def remarks(self) -> list[Remark]:
+        """What is to be said of Redis' settings, for whoever asks whether it keeps what it is told."""
+        return await remark(self._link, self._bounds.max_bytes)
 
     async def _require_not_newer(self) -> None:
         """A newer layout's keys lie beside those of this one, and nobody looks after these any more."""

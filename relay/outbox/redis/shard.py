@@ -16,7 +16,7 @@ from relay.outbox.bookkeeping import ATTEMPTS_KEPT, Total
 from relay.outbox.redis import reading
 from relay.outbox.redis.link import Given, Link, encoded
 from relay.outbox.redis.parcel import Parcel, storable
-from relay.outbox.redis.wire import address, attempts_text, lane_name, number_name, who_name
+from relay.outbox.redis.wire import FORMAT, address, attempts_text, lane_name, number_name, who_name
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ class Shard:
 
     async def _call(self, name: str, facts: Facts, build: Build) -> Any:
         given, blobs = build(facts.secret)
-        now = {"installation": facts.installation, "sent": self._clock()}
+        now = {"installation": facts.installation, "format": FORMAT, "sent": self._clock()}
         return await self._link.run(name, f"{self._at}meta", encoded({**given, **now}), *blobs)
 
     async def _do(self, name: str, **given: Any) -> Any:
@@ -96,7 +96,7 @@ class Shard:
     async def _do_for(self, identity: str, name: str, **given: Any) -> Any:
         return await self.run(name, lambda secret: ({**given, "who": who_name(secret, identity)}, ()))
 
-    async def read(self, command: str, key: str, *words: str | int) -> Any:
+    async def read(self, command: str, key: str, *words: str | bytes | int) -> Any:
         """The answer to a command about one of the keys."""
         return await self._link.command(command, self._at + key, *words)
 

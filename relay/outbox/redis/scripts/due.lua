@@ -6,7 +6,7 @@ local taken, size, oldest, newer = {}, 0, nil, false
 
 -- False once the claim is full.
 local function take(number, event)
-  if event[VERSION] > FORMAT then
+  if event[VERSION] > given.format then
     newer = true
     return true
   end

@@ -57,7 +57,7 @@ local function store(one, blob, replaceable)
   count('meta', 'bytes', bytes)
   post(one.environment, 'captured', '', 1)
   local since = one.captured_at + skew
-  return number, {FORMAT, one.size, bytes, since, 0, one.lane, one.environment, one.key, one.who, '', replaceable}
+  return number, {given.format, one.size, bytes, since, 0, one.lane, one.environment, one.key, one.who, '', replaceable}
 end
 
 for index, one in ipairs(given.events) do

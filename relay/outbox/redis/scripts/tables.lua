@@ -9,7 +9,6 @@ if redis.call('HGET', at .. 'meta', 'installation') ~= given.installation then
   return redis.error_reply('REPLACED by another outbox')
 end
 
-local FORMAT = 1 -- of an entry
 local AHEAD = 600 -- seconds; what is due later than that is due now: a clock jumped back
 local SLICE = 500
 local MOST = 1000 -- arguments of one command, of which Lua's stack has room for some thousands
