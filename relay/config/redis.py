@@ -111,7 +111,9 @@ def _with_query(address: RedisAddress, query: str, folder: Path) -> RedisAddress
 
 
 def _readers(address: RedisAddress, folder: Path) -> Mapping[str, Callable[[str], Any]]:
-    readers: dict[str, Callable[[str], Any]] = {"prefix": _prefix, "wait_replicas": _replicas}
+    readers: dict[str, Callable[[str], Any]] = {"prefix": _prefix}
+    if address.kind != "cluster":
+        readers["wait_replicas"] = _replicas  # it waits on one connection, and a cluster's clients have many
     if address.tls:
         readers["ca_file"] = lambda text: folder / (text or refuse("has an empty ca_file; write a PEM file's path"))
     if address.unix:

@@ -93,6 +93,7 @@ def test_user_and_password_are_percent_decoded(yaml: Yaml) -> None:
         ("redis://h?prefix=a&prefix=b", "says one thing twice behind the question mark"),
         ("redis://h?prefix=", "has a prefix that is empty, long, or holds a brace"),
         ("redis://h?prefix={a}", "has a prefix that is empty, long, or holds a brace"),
+        ("redis+cluster://h?wait_replicas=1", "has something unknown behind the question mark; there are prefix"),
         ("redis://h?wait_replicas=all", "has wait_replicas that are not 0 to 9"),
         ("redis://h?ca_file=ca.pem", "has a ca_file, which belongs to TLS"),
         ("rediss://h?ca_file=", "has an empty ca_file"),
