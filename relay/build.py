@@ -61,7 +61,7 @@ def build(config: Config, role: Role, registry: CollectorRegistry, clock: Clock)
     """Make every part, used in this *role* or not; nothing is opened or started yet."""
     metrics = Metrics.on(registry)
     describe_process(registry)
-    shared = _redis_outbox(config.outbox.redis, config.outbox) if config.outbox.redis else None
+    shared = redis_outbox(config.outbox.redis, config.outbox) if config.outbox.redis else None
     outbox = shared or make_outbox(config)
     spool = make_spool(config, outbox, clock)
     before_answer = config.outbox.commit == "before_answer"
@@ -105,7 +105,7 @@ def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
     settings = config.outbox
     share = settings.dead_letters.max_share
     if settings.redis:
-        return _redis_outbox(settings.redis, settings)
+        return redis_outbox(settings.redis, settings)
     if settings.path is None:
         return MemoryOutbox(max_bytes=settings.max_bytes, dead_letter_share=share, journal_entries=settings.journal)
     return SqliteOutbox(
@@ -117,7 +117,8 @@ def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
     )
 
 
-def _redis_outbox(address: RedisAddress, settings: OutboxConfig) -> "RedisOutbox":
+def redis_outbox(address: RedisAddress, settings: OutboxConfig) -> "RedisOutbox":
+    """The outbox in the Redis at *address*. Raises StartError where what it needs is not installed."""
     try:
         # An extra of the package, which takes a tenth of a second to import: only who uses it needs it.
         from relay.outbox.redis import RedisOutbox
@@ -131,6 +132,11 @@ def _redis_outbox(address: RedisAddress, settings: OutboxConfig) -> "RedisOutbox
     )
 
 
+def spool_bytes(settings: OutboxConfig) -> int:
+    """How much a spool in a file may hold."""
+    return min(settings.max_bytes, SPOOL_BYTES)
+
+
 def make_spool(config: Config, outbox: Outbox, clock: Clock) -> Spool | None:
     """Where events wait while a shared outbox is away; None for one that is the relay's own."""
     settings = config.outbox
@@ -138,7 +144,7 @@ def make_spool(config: Config, outbox: Outbox, clock: Clock) -> Spool | None:
         return None
     path = settings.spool_path
     # In memory it may take as much again as the copies that it was made of.
-    size = min(settings.max_bytes, config.capture.memory if path is None else SPOOL_BYTES)
+    size = config.capture.memory if path is None else spool_bytes(settings)
     share = settings.dead_letters.max_share  # it has none; their place is free for others
     if path is None:
         return Spool(outbox, MemoryOutbox(max_bytes=size, dead_letter_share=share), clock)

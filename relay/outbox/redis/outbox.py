@@ -94,6 +94,10 @@ class RedisOutbox:
                     "redis.unfit", outbox=self._link.label, setting=one.setting, value=one.detail, advice=one.advice
                 )
 
+    async def reach(self) -> None:
+        """Return once Redis answered. Raises OutboxError; writes nothing."""
+        await self._link.command("PING")
+
     async def remarks(self) -> list[Remark]:
         """What is to be said of Redis' settings, for whoever asks whether it keeps what it is told."""
         return await remark(self._link, self._bounds.max_bytes)
