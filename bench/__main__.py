@@ -10,12 +10,13 @@ from pathlib import Path
 
 import aiohttp
 
-from bench import outbox, watched
+from bench import outbox, redis, watched
 from bench.comparison import BASELINE, BUSY_CONNECTIONS, DIRECT, Figures, compare
 from bench.footprint import memory, seconds_to_ready
 
-PARTS = ("comparison", "watched", "memory", "start", "outbox")
+PARTS = ("comparison", "watched", "memory", "start", "outbox", "redis")
 WAITING_EVENTS = 1_000_000
+WAITING_IN_REDIS = 200_000
 
 
 def main() -> None:
@@ -42,6 +43,8 @@ def main() -> None:
             print(f"\nReady to serve {seconds_to_ready(folder / 'start'):.2f} s after its process was started.")
         if "outbox" in parts:
             outbox.measure("sqlite", folder / "outbox", WAITING_EVENTS)
+        if "redis" in parts:
+            redis.measure(folder / "redis", WAITING_IN_REDIS, asked.seconds)
 
 
 def machine() -> str:

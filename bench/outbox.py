@@ -67,9 +67,10 @@ class Stopwatch:
 class Source:
     """Events with keys in order of time, as the relay makes them, of identities that see so many sets of flags."""
 
-    def __init__(self, states: int = 100) -> None:
+    def __init__(self, states: int = 100, *, relay: int = 0) -> None:
         self._made = 0
         self._states = states
+        self._relay = relay
 
     def events(self, times: int) -> list[Event]:
         """The next *times* events, a hundredth of a second apart."""
@@ -77,7 +78,12 @@ class Source:
         self._made += times
         return [
             Event(
-                f"{number:012x}{number * 7919:024x}", "production", LANE, f"user-{number}", BEGAN + number / 100, BODY
+                f"{number:012x}{self._relay:04x}{number * 7919:020x}",
+                "production",
+                LANE,
+                f"user-{number}",
+                BEGAN + number / 100,
+                BODY,
             )
             for number in numbers
         ]

@@ -432,8 +432,10 @@ class _Batch:
 
     def coalescing(self, repeats: Mapping[Who, Repeats]) -> Coalescing:
         """How it stands to what was put before."""
-        memories = {each.name: each.on_change.remember for each in self.environments.values() if each.on_change}
+        on_change = {each.name: each.on_change for each in self.environments.values() if each.on_change}
+        memories = {name: rule.remember for name, rule in on_change.items()}
+        heartbeats = {name: rule.heartbeat for name, rule in on_change.items()}
         latest = {each.name: tolerated(each.latest) for each in self.environments.values() if each.latest}
         if not (memories or latest or repeats):
             return NOTHING_SENT
-        return Coalescing(self.fingerprints, memories, repeats, latest)
+        return Coalescing(self.fingerprints, memories, repeats, latest, heartbeats)

@@ -206,6 +206,8 @@ class Coalescing:
     repeats: Mapping[Who, Repeats] = field(default_factory=dict)
     # Environments where a newer event replaces its identity's waiting ones while more than so many wait in the lane.
     latest: Mapping[str, int] = field(default_factory=dict)
+    # After how many seconds an unchanged state is sent again, 0 for never, by environment.
+    heartbeats: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,9 @@ class Intake(Protocol):
         waited in the lane before this call. They count as superseded, and it is due as early as the first of them.
 
         *repeats* are added to the journal's entries of what they repeat, and count as use.
+
+        Where several relays share the storage, an event of an environment in *heartbeats* that is unchanged by now, as
+        another relay has sent the same since this one asked, is not stored: it counts as skipped ("unchanged").
         """
 
     async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from relay.errors import OutboxError
-from relay.model import Book, Settlement
+from relay.model import Book, Coalescing, Event, Settlement
 from relay.outbox.redis import RedisOutbox, wire
 from tests.outbox.boxes import (
     ANY,
@@ -101,6 +101,41 @@ async def test_what_one_relay_sent_the_others_know_at_once(fleet: Fleet) -> None
         for other in fleet:
             ((_, last),) = (await other.recall([("production", "ada")])).items()
             assert (last.fingerprint, last.at) == (number, NOON + number)
+
+
+def news(*events: Event, state: int = 1, heartbeat: float = 0) -> Coalescing:
+    """As capture tells it of an environment that sends on change."""
+    return replace(sent(*events, state=state), heartbeats={"production": heartbeat})
+
+
+async def test_what_two_relays_take_for_news_at_once_is_sent_once(fleet: Fleet) -> None:
+    """Both asked before either had put it."""
+    one, other = event(NOON), event(NOON + 0.01)
+    await fleet[0].put([one], [], {}, [noted(one)], news(one))
+    await fleet[1].put([other], [], {}, [noted(other)], news(other))
+
+    assert taken(await claim(fleet[2], NOON + 1)) == [one]
+    assert await book(fleet[2]) == Book(captured=2, waiting=1, skipped={"unchanged": 1})
+    (found,) = await fleet[2].trace("ada", limit=9, now=NOON)
+    assert (found.key, found.unchanged, found.unchanged_at) == (one.key, 1, NOON + 0.01)
+
+
+async def test_what_changed_meanwhile_or_has_its_heartbeat_is_sent(fleet: Fleet) -> None:
+    first, changed, back, later = event(NOON), event(NOON + 1), event(NOON + 2), event(NOON + 62)
+    await fleet[0].put([first], [], {}, (), news(first, state=1))
+    both = {changed.key: 2, back.key: 1}
+    await fleet[1].put([changed, back], [], {}, (), replace(news(changed, heartbeat=60), fingerprints=both))
+    await fleet[2].put([later], [], {}, (), news(later, state=1, heartbeat=60))
+
+    assert taken(await claim(fleet[0], NOON + 99)) == [first, changed, back, later]
+
+
+async def test_a_put_again_of_what_is_stored_is_not_taken_for_old_news(fleet: Fleet) -> None:
+    one = event(NOON)
+    for relay in fleet:
+        await relay.put([one], [], {}, (), news(one))
+
+    assert await book(fleet[0]) == Book(captured=1, waiting=1)
 
 
 # Clocks.

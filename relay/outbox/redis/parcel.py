@@ -43,6 +43,7 @@ class Parcel:
             "lanes": {lane_name(lane): address(lane) for lane in lanes},
             "latest": dict(self.coalescing.latest),
             "remember": dict(self.coalescing.remember),
+            "heartbeats": dict(self.coalescing.heartbeats),
             "repeats": _repeats(secret, self.coalescing) if self.repeats else [],
             "tally": [
                 {"environment": environment, "book": book, "reason": reason, "count": count}

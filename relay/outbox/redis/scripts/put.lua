@@ -60,12 +60,55 @@ local function store(one, blob, replaceable)
   return number, {given.format, one.size, bytes, since, 0, one.lane, one.environment, one.key, one.who, '', replaceable}
 end
 
+-- An environment with an event that was sent regardless does not know any more what was sent last.
+
+local forgetful = {}
+for _, one in ipairs(given.events) do
+  if one.mark == '' and not forgetful[one.environment] then
+    forgetful[one.environment] = true
+    redis.call('UNLINK', at .. 'sent:' .. one.environment, at .. 'used:' .. one.environment)
+    redis.call('HDEL', at .. 'memories', one.environment)
+  end
+end
+
+local function remember(number, one, last)
+  if last and one.captured_at < last[2] and last[2] <= one.captured_at + AHEAD then return end
+  redis.call('HSET', at .. 'sent:' .. one.environment, one.who, cmsgpack.pack({one.mark, one.captured_at, number}))
+  redis.call('ZADD', at .. 'used:' .. one.environment, math.floor(one.captured_at / 3600), one.who)
+  if not last then redis.call('HINCRBY', at .. 'memories', one.environment, 1) end
+end
+
+-- Whether another relay has sent the same since this one looked; the rule is that of core/coalesce.py.
+local function is_old_news(one, last)
+  local heartbeat = given.heartbeats[one.environment]
+  if not (heartbeat and last and last[1] == one.mark) or redis.call('HEXISTS', at .. 'keys', one.key) == 1 then
+    return false
+  end
+  local is_time = one.captured_at - last[2] >= heartbeat or last[2] > one.captured_at + AHEAD
+  return not (heartbeat > 0 and is_time)
+end
+
+local function pass_over(one, last)
+  post(one.environment, 'captured', '', 1)
+  post(one.environment, 'skipped', 'unchanged', 1)
+  amend(last[3], function(entry)
+    entry[ENTRY_UNCHANGED], entry[ENTRY_UNCHANGED_AT] = entry[ENTRY_UNCHANGED] + 1, one.captured_at
+  end)
+end
+
 for index, one in ipairs(given.events) do
-  local number, event = store(one, ARGV[index + 1], given.latest[one.environment] and 1 or 0)
-  if number then
-    start_waiting(number, event, event[SINCE])
-    post(one.environment, 'day', one.day, 1)
-    stored[#stored + 1] = {number, event, one}
+  local is_remembered = not forgetful[one.environment]
+  local last = is_remembered and row('sent:' .. one.environment, one.who)
+  if is_old_news(one, last) then
+    pass_over(one, last)
+  else
+    local number, event = store(one, ARGV[index + 1], given.latest[one.environment] and 1 or 0)
+    if number then
+      start_waiting(number, event, event[SINCE])
+      post(one.environment, 'day', one.day, 1)
+      stored[#stored + 1] = event
+      if is_remembered then remember(number, one, last) end
+    end
   end
 end
 for index, one in ipairs(given.letters) do
@@ -113,28 +156,6 @@ while most > 0 and (have > given.journal_entries or fact('journal_bytes') > give
   end
 end
 
--- The change memory. An environment with an event that was sent regardless does not know any more what was sent last.
-
-local forgetful = {}
-for _, one in ipairs(given.events) do
-  if one.mark == '' and not forgetful[one.environment] then
-    forgetful[one.environment] = true
-    redis.call('UNLINK', at .. 'sent:' .. one.environment, at .. 'used:' .. one.environment)
-    redis.call('HDEL', at .. 'memories', one.environment)
-  end
-end
-for _, new in ipairs(stored) do
-  local number, one = new[1], new[3]
-  if not forgetful[one.environment] then
-    local last = row('sent:' .. one.environment, one.who)
-    if not last or last[2] <= one.captured_at or last[2] > one.captured_at + AHEAD then
-      redis.call('HSET', at .. 'sent:' .. one.environment, one.who, cmsgpack.pack({one.mark, one.captured_at, number}))
-      redis.call('ZADD', at .. 'used:' .. one.environment, math.floor(one.captured_at / 3600), one.who)
-      if not last then redis.call('HINCRBY', at .. 'memories', one.environment, 1) end
-    end
-  end
-end
-
 -- The pressure valve: of an identity that waits in a lane that is behind the newest event takes the first one's place.
 
 local function supersede(event)
@@ -153,8 +174,7 @@ local function supersede(event)
 end
 
 local seen = {}
-for _, new in ipairs(stored) do
-  local event = new[2]
+for _, event in ipairs(stored) do
   if event[REPLACEABLE] == 1 and behind[event[LANE]] and not seen[place(event)] then
     seen[place(event)] = true
     supersede(event)
