@@ -39,6 +39,7 @@ class _Written(msgspec.Struct, array_like=True, frozen=True):
     remember: dict[str, int]
     repeats: list[tuple[str, bytes, int, float]]
     latest: dict[str, int]
+    heartbeats: dict[str, float]
 
 
 def seal(put: Put) -> bytes:
@@ -54,6 +55,7 @@ def seal(put: Put) -> bytes:
         remember=dict(coalescing.remember),
         repeats=[(name, _name(who), each.times, each.at) for (name, who), each in coalescing.repeats.items()],
         latest=dict(coalescing.latest),
+        heartbeats=dict(coalescing.heartbeats),
     )
     return msgspec.msgpack.encode(written)
 
@@ -71,6 +73,7 @@ def unseal(envelope: bytes) -> Put:
         written.remember,
         {(name, _text(who)): Repeats(times, at) for name, who, times, at in written.repeats},
         written.latest,
+        written.heartbeats,
     )
     return Put(
         events=[_read_event(*event) for event in written.events],

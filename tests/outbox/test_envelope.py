@@ -1,5 +1,7 @@
 """A put that another storage keeps comes out as it went in."""
 
+from dataclasses import fields
+
 import msgspec
 import pytest
 
@@ -20,13 +22,19 @@ def a_put() -> Put:
         tally={("production", "skipped", "unchanged"): 3, ("staging", "refused", "memory"): 1},
         journal=[noted(one), noted(other, sent=False)],
         coalescing=Coalescing(
-            {one.key: -(2**63)}, {"production": 1000}, {("production", HALF): Repeats(2, 5.5)}, {"staging": 7}
+            {one.key: -(2**63)},
+            {"production": 1000},
+            {("production", HALF): Repeats(2, 5.5)},
+            {"staging": 7},
+            {"production": 86400.0},
         ),
     )
 
 
 def test_all_of_a_put_comes_out_as_it_went_in() -> None:
+    """Nothing of one is left out here, whatever a put gets in time."""
     put = a_put()
+    assert all(getattr(part, one.name) for part in (put, put.coalescing) for one in fields(part))
 
     assert unseal(seal(put)) == put
 
