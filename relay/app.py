@@ -211,8 +211,9 @@ class Relay:
         if self._delivers:
             await self._parts.sender.reload(lanes)
         self._parts.proxy.serve(environments)
-        self._parts.capture.daily_cap.caps = config.caps()
-        self._parts.capture.forecasts.paces = config.paces()
+        if self._captures:
+            self._parts.capture.daily_cap.caps = config.caps()
+            self._parts.capture.forecasts.paces = config.paces()
         self._parts.figures.environments = config.apps()
         self._orphans.look()
 

@@ -66,7 +66,8 @@ def build(config: Config, role: Role, registry: CollectorRegistry, clock: Clock)
     spool = make_spool(config, outbox, clock)
     before_answer = config.outbox.commit == "before_answer"
     capture = Capture(spool or outbox, _limits(config), metrics, before_answer=before_answer, clock=clock)
-    capture.daily_cap.caps, capture.forecasts.paces = config.caps(), config.paces()
+    if role != "sender":
+        capture.daily_cap.caps, capture.forecasts.paces = config.caps(), config.paces()
     upstream = Upstream(config.upstream)
     sender = Sender(outbox, config.lanes(), metrics, clock, purses=shared.purse if shared else None)
     figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock, spool)
@@ -105,7 +106,7 @@ def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
     settings = config.outbox
     share = settings.dead_letters.max_share
     if settings.redis:
-        return redis_outbox(settings.redis, settings)
+        return redis_outbox(settings.redis, settings, guest=guest)
     if settings.path is None:
         return MemoryOutbox(max_bytes=settings.max_bytes, dead_letter_share=share, journal_entries=settings.journal)
     return SqliteOutbox(
@@ -117,8 +118,11 @@ def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
     )
 
 
-def redis_outbox(address: RedisAddress, settings: OutboxConfig) -> "RedisOutbox":
-    """The outbox in the Redis at *address*. Raises StartError where what it needs is not installed."""
+def redis_outbox(address: RedisAddress, settings: OutboxConfig, *, guest: bool = False) -> "RedisOutbox":
+    """The outbox in the Redis at *address*; a *guest* works on it beside the relays.
+
+    Raises StartError where what it needs is not installed.
+    """
     try:
         # An extra of the package, which takes a tenth of a second to import: only who uses it needs it.
         from relay.outbox.redis import RedisOutbox
@@ -129,6 +133,7 @@ def redis_outbox(address: RedisAddress, settings: OutboxConfig) -> "RedisOutbox"
         max_bytes=settings.max_bytes,
         dead_letter_share=settings.dead_letters.max_share,
         journal_entries=settings.journal,
+        guest=guest,
     )
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from relay.cli import main
 from tests.conftest import APP_ID
 from tests.fleet.conftest import Fleet
+from tests.outbox.servers import redis_server
 from tests.processes import relay_process
 from tests.test_app import identify
 
@@ -49,6 +50,14 @@ async def test_a_sender_serves_no_flags_and_is_ready(fleet: Fleet, http: aiohttp
             assert answer.status == 200
 
 
+async def test_a_sender_tells_nothing_of_caps_that_it_does_not_keep(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    async with fleet.member("sender", "sender", defaults={"daily_cap": {"events": 100}}) as sender:
+        await sender.parts.figures.refresh()
+        [environment] = (await status(http, sender.admin_url))["environments"]
+
+    assert (environment["daily_cap"], environment["forecast"]) == (None, None)
+
+
 async def test_each_member_tells_of_all(fleet: Fleet, http: aiohttp.ClientSession) -> None:
     """And so does the command where no relay answers."""
     paths = {role: fleet.write(role, log={"format": "json"}) for role in ("proxy", "sender")}
@@ -77,3 +86,14 @@ def test_half_a_relay_needs_an_outbox_that_others_share(tmp_path: Path, role: st
     assert done.exit_code == 2
     said = f"--role {role} shares an outbox with others; write redis://host:6379/0 for outbox.url"
     assert said in done.output
+
+
+def test_a_command_prints_its_answer_and_nothing_of_redis_settings(tmp_path: Path) -> None:
+    """They are the relays' to remark on; what is printed is for machines."""
+    with redis_server(tmp_path, appendonly="no") as server:
+        config = tmp_path / "config.yaml"
+        config.write_text(f"admin: {{port: 0}}\noutbox: {{url: 'redis://127.0.0.1:{server.port}'}}\n")
+
+        asked = CliRunner().invoke(main, ["status", "-c", str(config), "--json"])
+
+    assert json.loads(asked.stdout)["outbox"]["kind"] == "redis"

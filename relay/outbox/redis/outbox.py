@@ -58,6 +58,8 @@ class RedisOutbox:
     two may be gone. A failover loses what was not replicated. Nothing is sent twice by that: a settlement that was
     lost makes its event go again under the same key.
 
+    A *guest* looks in or operates beside the relays, and leaves it to them to remark on Redis' settings.
+
     A call takes at most `CALL_SECONDS`. One that failed may have been carried out nevertheless, where only the answer
     was lost; a put is then not stored again by its repeat. *clock* is the pod's; it decides nothing but what "now" is
     called.
@@ -70,9 +72,11 @@ class RedisOutbox:
         max_bytes: int,
         dead_letter_share: float,
         journal_entries: int = 0,
+        guest: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
+        self._guest = guest
         self._bounds = Bounds(
             max_bytes=max_bytes,
             dead_letter_bytes=int(max_bytes * dead_letter_share),
@@ -88,7 +92,7 @@ class RedisOutbox:
         """Make an outbox, or join the relays on it. Raises OutboxError for one of a newer relay."""
         await self._require_not_newer()
         await self._shards.home.shard.open()
-        for one in await self.remarks():
+        for one in () if self._guest else await self.remarks():
             if one.advice:
                 log.warning(
                     "redis.unfit", outbox=self._link.label, setting=one.setting, value=one.detail, advice=one.advice
