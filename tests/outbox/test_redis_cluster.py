@@ -175,14 +175,31 @@ async def test_a_put_again_after_it_was_stored_in_part_stores_the_rest(outbox: R
     assert len(await outbox.levels()) == 2
 
 
-async def test_what_waits_for_one_app_is_not_moved_to_another(outbox: RedisOutbox) -> None:
-    await outbox.put(events(1), [], {})
+async def test_a_lane_is_moved_to_another_node(outbox: RedisOutbox) -> None:
+    put = [event(NOON + number, size=20, identity=f"user-{number}") for number in range(600)]
+    await outbox.put(put, [], {})
+    held = await claim(outbox, limit=1)
 
-    with pytest.raises(OutboxError, match="cannot be moved"):
-        await outbox.move(LANE, OTHER_LANE, now=NOON)
+    assert await outbox.move(LANE, OTHER_LANE, now=NOON) == 599
 
-    assert await outbox.levels() == [Level(LANE, "production", 1, 100, NOON)]
-    assert await outbox.drop_lane(LANE, now=NOON) == 1
+    assert set(await outbox.levels()) == {
+        Level(LANE, "production", 1, 20, NOON),
+        Level(OTHER_LANE, "production", 599, 599 * 20, NOON + 1),
+    }
+    assert await outbox.books() == {"production": Book(captured=600, waiting=600)}
+    lease = await outbox.claim(OTHER_LANE, limit=1000, max_bytes=ANY, now=NOON + 600, lease=60)
+    assert taken(lease) == [replace(one, lane=OTHER_LANE) for one in put[1:]]
+    assert await outbox.settle(held.token, Settlement(ack=frozenset(ids(held))), now=NOON) == set(ids(held))
+
+
+async def test_a_move_that_broke_off_halfway_is_finished_by_the_next(outbox: RedisOutbox) -> None:
+    """The events were in both lanes: their keys tell."""
+    await outbox.put(put := events(3), [], {})
+    await outbox.put([replace(one, lane=OTHER_LANE) for one in put], [], {})
+
+    assert await outbox.move(LANE, OTHER_LANE, now=NOON) == 3
+
+    assert await outbox.levels() == [Level(OTHER_LANE, "production", 3, 300, NOON)]
 
 
 async def test_budgets_lie_with_their_lanes(outbox: RedisOutbox) -> None:

@@ -125,6 +125,38 @@ async def test_a_put_whose_answer_was_lost_is_repeated_and_counted_once(server: 
             assert await book(outbox) == Book(captured=6, waiting=3, skipped={"empty": 3})
 
 
+async def test_a_claim_and_a_settlement_whose_answers_were_lost_are_repeated_with_the_same_outcome(
+    server: RedisServer,
+) -> None:
+    cutter = Cutter(server.port)
+    async with await asyncio.start_server(cutter.serve, "127.0.0.1") as network:
+        port = network.sockets[0].getsockname()[1]
+        async with opened(box(RedisAddress(nodes=(("127.0.0.1", port),)))) as outbox:
+            await outbox.put(put := events(4), [], {})
+            await outbox.peek(LANE, limit=1, max_bytes=1, now=NOON)
+
+            cutter.cuts = 1
+            lease = await claim(outbox, limit=2)
+            cutter.cuts = 1
+            settled = await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
+
+            assert taken(lease) == put[:2]
+            assert settled == set(ids(lease))
+            assert taken(await claim(outbox)) == put[2:]
+            assert await book(outbox) == Book(captured=4, delivered=2, waiting=2)
+
+
+async def test_a_call_that_is_cancelled_leaves_its_answer_to_nobody(server: RedisServer, outbox: RedisOutbox) -> None:
+    await outbox.put(events(1), [], {})
+    async with server.stopped():
+        call = asyncio.create_task(outbox.installation())
+        await asyncio.sleep(0.1)
+        call.cancel()
+        await asyncio.wait([call])
+
+    assert await book(outbox) == Book(captured=1, waiting=1)
+
+
 # Of another mind.
 
 

@@ -13,7 +13,8 @@ tag, `flagsmith-heap-relay:1:{outbox}:`. What has one tag lies in one slot of a 
     latest:L E W     zset    the same for the replaceable events of W, an identity's fingerprint
     levels           hash    L E → bytes of bodies
     lanes            hash    L → address
-    lease:T          string  the numbers that were claimed under the token T; gone a day after it was renewed last
+    lease:T          string  the numbers that were claimed under the token T, and what was settled of them last; gone
+                             a day after it was renewed last, or a minute after all was settled
     dead             hash    number → a dead letter
     dead:order       zset    number by itself
     dead:time        zset    number by the time of its making

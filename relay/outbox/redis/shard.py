@@ -1,5 +1,6 @@
 """What lies under one hash tag: a whole outbox. Each method is a script, and its numbers are this shard's own."""
 
+import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 LAYOUT = 1
 # What dead letters and sizes of a journal page are read in.
 PAGE = 1000
+
+
+# How long what is moved to another tag is held here, in seconds: more than three calls take.
+HANDING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Shard:
         self._facts: Facts | None = None
         self._writer = secrets.token_hex(8)
         self._calls = 0
+        self._putting = asyncio.Lock()
 
     # Which it is.
 
@@ -90,6 +96,11 @@ class Shard:
         now = {"installation": facts.installation, "format": FORMAT, "sent": self._clock()}
         return await self._link.run(name, f"{self._at}meta", encoded({**given, **now}), *blobs)
 
+    def _next_call(self) -> str:
+        """What a call is known by when it is repeated."""
+        self._calls += 1
+        return f"{self._writer} {self._calls}"
+
     async def _do(self, name: str, **given: Any) -> Any:
         return await self.run(name, lambda _: (given, ()))
 
@@ -104,7 +115,6 @@ class Shard:
 
     async def put(self, parcel: Parcel) -> None:
         """Store all of *parcel*. Raises OutboxFull."""
-        self._calls += 1
         bounds = {
             "max_bytes": self._bounds.max_bytes,
             "dead_bytes": self._bounds.dead_letter_bytes,
@@ -113,14 +123,15 @@ class Shard:
             "memory_entries": self._bounds.memory_entries,
             "sent_bytes": SENT_BYTES,
             "writer": self._writer,
-            "call": str(self._calls),
+            "call": self._next_call(),
         }
 
         def build(secret: bytes) -> tuple[Given, Sequence[bytes]]:
             given, blobs = parcel.build(secret, journal=self._bounds.journal_entries > 0)
             return {**given, **bounds}, blobs
 
-        outcome, *facts = await self.run("put", build)
+        async with self._putting:  # one after the other: the script knows a repeat of the last one only
+            outcome, *facts = await self.run("put", build)
         if outcome == b"full":
             used, needed = map(int, facts)
             raise OutboxFull(
@@ -162,6 +173,7 @@ class Shard:
         settled = await self._do(
             "settle",
             token=token,
+            call=self._next_call(),
             now=now,
             ack=[named(number) for number in settlement.ack],
             retry=[named(number, due=due) for number, due in settlement.retry.items()],
@@ -220,6 +232,21 @@ class Shard:
     async def move(self, lane: Lane, to: Lane, *, now: float) -> int:
         """A slice; less than one at the end."""
         return int(await self._do("move", lane=lane_name(lane), to=lane_name(to), address=address(to), now=now))
+
+    async def hand_over(self, lane: Lane, to: Lane, other: "Shard", *, now: float) -> int:
+        """A slice to a lane under another tag; less than one at the end.
+
+        Held here until it is there. What ends in between leaves it in both lanes, and the next call takes it from here.
+        """
+        token = secrets.token_hex(8)
+        reply = await self._do("hand_over", lane=lane_name(lane), token=token, lease=HANDING_SECONDS, now=now)
+        if not reply:
+            return 0
+        due = [float(text) for text in reply[2::4]]
+        rows = [part for row, blob in zip(reply[1::4], reply[3::4], strict=True) for part in (row, blob)]
+        given = {"lane": lane_name(to), "address": address(to), "due": due, "now": now}
+        await other.run("take_over", lambda _: (given, rows))
+        return int(await self._do("let_go", token=token))
 
     async def drop_lane(self, lane: Lane, *, now: float) -> int:
         """A slice; less than one at the end."""

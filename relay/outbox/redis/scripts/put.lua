@@ -47,11 +47,25 @@ local function next_name()
   return name(free)
 end
 
+local known = {} -- keys
+local function look_up(list)
+  local keys = {}
+  for index, one in ipairs(list) do keys[index] = one.key end
+  for first, last in pages(keys) do
+    for place, number in ipairs(redis.call('HMGET', at .. 'keys', unpack(keys, first, last))) do
+      if number then known[keys[first + place - 1]] = true end
+    end
+  end
+end
+look_up(given.events)
+look_up(given.letters)
+
 local function store(one, blob, replaceable)
-  if numbers[one.key] or redis.call('HEXISTS', at .. 'keys', one.key) == 1 then return nil end
+  if known[one.key] then return nil end
   local number = next_name()
+  known[one.key] = true
   numbers[one.key] = number
-  redis.call('HSET', at .. 'keys', one.key, number)
+  later('HSET', 'keys', one.key, number)
   later('HSET', 'events', number, blob)
   local bytes = #blob + EVENT_BYTES + replaceable * LATEST_BYTES
   count('meta', 'bytes', bytes)
@@ -81,7 +95,7 @@ end
 -- Whether another relay has sent the same since this one looked; the rule is that of core/coalesce.py.
 local function is_old_news(one, last)
   local heartbeat = given.heartbeats[one.environment]
-  if not (heartbeat and last and last[1] == one.mark) or redis.call('HEXISTS', at .. 'keys', one.key) == 1 then
+  if not (heartbeat and last and last[1] == one.mark) or known[one.key] then
     return false
   end
   local is_time = one.captured_at - last[2] >= heartbeat or last[2] > one.captured_at + AHEAD

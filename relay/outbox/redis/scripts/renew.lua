@@ -1,8 +1,6 @@
 -- Let a lease end at another time; say how many claims it still holds.
 
-local lease = at .. 'lease:' .. given.token
-local packed = redis.call('GET', lease)
-local numbers = packed and cmsgpack.unpack(packed) or {}
+local numbers = lease_of(given.token)
 local held = 0
 free_first()
 for index, event in ipairs(rows('waiting', numbers)) do
@@ -12,5 +10,5 @@ for index, event in ipairs(rows('waiting', numbers)) do
   end
 end
 carry_out()
-if held > 0 then redis.call('EXPIRE', lease, LEASE_KEPT) end
+if held > 0 then redis.call('EXPIRE', at .. 'lease:' .. given.token, LEASE_KEPT) end
 return held

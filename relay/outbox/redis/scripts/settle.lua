@@ -1,5 +1,9 @@
 -- Say what becomes of claims, those that are still held under the token; reply with their numbers.
 
+local numbers, call, replied = lease_of(given.token)
+-- The same settlement again: its answer got lost on the way.
+if call == given.call then return replied end
+
 free_first()
 local settled, done = {}, {}
 
@@ -48,14 +52,9 @@ for _, pair in ipairs(held(given.retry)) do
 end
 trim_dead_letters()
 
-local lease = at .. 'lease:' .. given.token
-local packed, left = redis.call('GET', lease), {}
-for _, number in ipairs(packed and cmsgpack.unpack(packed) or {}) do
+local left = {}
+for _, number in ipairs(numbers) do
   if not done[number] then left[#left + 1] = number end
 end
-if packed and #left > 0 then
-  redis.call('SET', lease, cmsgpack.pack(left), 'KEEPTTL')
-else
-  redis.call('DEL', lease)
-end
+if #settled > 0 then keep_lease(given.token, left, given.call, settled) end
 return settled

@@ -12,7 +12,8 @@ end
 local AHEAD = 600 -- seconds; what is due later than that is due now: a clock jumped back
 local SLICE = 500
 local MOST = 1000 -- arguments of one command, of which Lua's stack has room for some thousands
-local LEASE_KEPT = 86400 -- seconds after which nobody asks for a lease that was neither renewed nor settled
+-- Seconds after which nobody asks for a lease that was neither renewed nor settled, or was settled whole.
+local LEASE_KEPT, SETTLED_KEPT = 86400, 60
 -- What things take beside their own bytes, measured; an entry with as many answers as are kept.
 local EVENT_BYTES, LATEST_BYTES, ENTRY_BYTES, STATE_BYTES = 650, 200, 310, 130
 
@@ -31,17 +32,18 @@ local function text(number) return string.format('%.17g', number) end
 
 -- Many members in few commands.
 
-local waiting_commands, commands = {}, {}
+local queued, commands = {}, {}
 
-local function later(command, key, ...)
-  local id = command .. ' ' .. key
-  local list = waiting_commands[id]
-  if not list then
-    list = {command, key, {}}
-    waiting_commands[id] = list
-    commands[#commands + 1] = list
+local function later(command, key, argument, another)
+  local id = command .. key
+  local arguments = queued[id]
+  if not arguments then
+    arguments = {}
+    queued[id] = arguments
+    commands[#commands + 1] = {command, key, arguments}
   end
-  for _, argument in ipairs({...}) do list[3][#list[3] + 1] = argument end
+  arguments[#arguments + 1] = argument
+  if another then arguments[#arguments + 1] = another end
 end
 
 -- Pages of something that may be long; each has at most MOST of it.
@@ -70,7 +72,7 @@ local function carry_out()
   for _, list in ipairs(commands) do
     for first, last in pages(list[3]) do redis.call(list[1], at .. list[2], unpack(list[3], first, last)) end
   end
-  waiting_commands, commands = {}, {}
+  queued, commands = {}, {}
   for _, total in pairs(totals) do
     if total[3] ~= 0 then redis.call('HINCRBY', at .. total[1], total[2], total[3]) end
   end
@@ -130,6 +132,18 @@ local function stop_waiting(number, event)
   later('HDEL', 'waiting', number)
   unqueue(number, event)
   post(event[ENVIRONMENT], 'waiting', '', -1)
+end
+
+-- A lease: the numbers it was taken for and that were not settled, and the last call that settled some, and which.
+local function lease_of(token)
+  local packed = redis.call('GET', at .. 'lease:' .. token)
+  if packed then return unpack(cmsgpack.unpack(packed)) end
+  return {}, '', {}
+end
+
+local function keep_lease(token, numbers, call, settled)
+  local seconds = #numbers > 0 and LEASE_KEPT or SETTLED_KEPT
+  redis.call('SET', at .. 'lease:' .. token, cmsgpack.pack({numbers, call, settled}), 'EX', seconds)
 end
 
 local function due_at(number, event) return tonumber(redis.call('ZSCORE', at .. 'due:' .. event[LANE], number)) end
@@ -214,13 +228,13 @@ local function drop_letter(number, letter, reason)
   post(letter[ENVIRONMENT], 'dropped', reason, 1)
 end
 
--- The oldest go until the others have room; a call drops a page more than were made, where the room became less.
+-- The oldest go until the others have room; a few pages in one call, where the room became less.
 local function trim_dead_letters()
   carry_out()
   local excess = fact('dead_bytes') - given.dead_bytes
-  while excess > 0 do
+  for _ = 1, 4 do
+    if excess <= 0 then break end
     local oldest = redis.call('ZRANGE', at .. 'dead:time', 0, SLICE - 1)
-    if #oldest == 0 then break end
     for index, letter in ipairs(rows('dead', oldest)) do
       if excess <= 0 then break end
       drop_letter(oldest[index], letter, 'dead_letters_full')
