@@ -251,7 +251,9 @@ async def test_relays_that_came_and_went_leave_nothing_behind_after_a_day(fleet:
     await fleet[0].put(events(1), [], {})
     with shared_redis().client() as client:
         at = f"{tmp_path}:1:{{outbox}}:"
-        client.hset(f"{at}written", fleet[0]._shards.home.shard._writer, str(time() - 100_000))
+        client.hset(
+            f"{at}written", (await fleet[0]._shards.home.shard.read("HKEYS", "writers"))[0], str(time() - 100_000)
+        )
 
         await fleet[1].sweep(expired_before=0, drop_before=0, now=time())
 

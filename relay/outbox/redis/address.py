@@ -14,7 +14,7 @@ from relay.fleet import RedisAddress
 # Of connecting, and of one answer. Redis answers in a millisecond; a failover takes seconds, and is not waited for.
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
-# A relay has few calls under way at once; more would wait for Redis' one thread anyway.
+# Calls under way at once; more of them would only wait for Redis' one thread.
 CONNECTIONS = 16
 
 Client = Redis | RedisCluster

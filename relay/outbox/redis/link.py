@@ -1,8 +1,8 @@
 """Scripts and commands on Redis: in time, or an OutboxError."""
 
 import asyncio
-from collections.abc import Awaitable
-from functools import cache
+from collections.abc import Awaitable, Callable
+from functools import cache, partial
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from redis.asyncio import RedisCluster
 
 from relay.errors import OutboxError
 from relay.fleet import RedisAddress
-from relay.outbox.redis.address import connect, disconnect, label
+from relay.outbox.redis.address import CONNECTIONS, connect, disconnect, label
 from relay.outbox.redis.faults import explain
 
 T = TypeVar("T")
@@ -43,24 +43,27 @@ class Link:
         self.label = label(address)
         self._client = connect(address)
         self._replicas = address.wait_replicas
+        # The client fails where there are more calls than connections.
+        self._turns = asyncio.Semaphore(CONNECTIONS)
 
     async def run(self, name: str, key: str, *arguments: bytes | str) -> Any:
         """What the script *name* says of the outbox with that *key*. Raises OutboxError.
 
         Repeated once where the connection broke: one that was idle may have been closed by the other side.
         """
-        return await self._in_time(self._run(name, key, arguments))
+        return await self._in_time(lambda: self._run(name, key, arguments))
 
     async def command(self, *words: str | bytes | int) -> Any:
         """The answer to one command, which may be repeated."""
-        return await self._in_time(self._again(words))
+        return await self._in_time(lambda: self._again(words))
 
     async def every_master(self, *words: str) -> list[Any]:
         """Each master's answer to one command: of one server, or of all that make up a Cluster."""
         if not isinstance(self._client, RedisCluster):
             return [await self.command(*words)]
         ask = self._client.execute_command
-        return [await self._in_time(ask(*words, target_nodes=node)) for node in self._client.get_primaries()]
+        asked = [partial(ask, *words, target_nodes=node) for node in self._client.get_primaries()]
+        return [await self._in_time(each) for each in asked]
 
     async def close(self) -> None:
         """Let go of the connections. Never raises."""
@@ -105,10 +108,10 @@ class Link:
             )
         return answer
 
-    async def _in_time(self, call: Awaitable[T]) -> T:
+    async def _in_time(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(CALL_SECONDS):
-                return await call
+            async with asyncio.timeout(CALL_SECONDS), self._turns:
+                return await call()
         except (exceptions.RedisError, OSError, TimeoutError) as failure:
             if isinstance(failure, exceptions.ReadOnlyError):
                 await self.close()  # the name leads to another server now, or will; the pool makes new connections

@@ -1,6 +1,5 @@
 """What lies under one hash tag: a whole outbox. Each method is a script, and its numbers are this shard's own."""
 
-import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -65,9 +64,10 @@ class Shard:
         self._bounds = bounds
         self._clock = clock
         self._facts: Facts | None = None
-        self._writer = secrets.token_hex(8)
+        self._me = secrets.token_hex(8)
         self._calls = 0
-        self._putting = asyncio.Lock()
+        # Names to put under, one for each put under way: a script knows a repeat of a name's last one.
+        self._writers: list[str] = []
 
     # Which it is.
 
@@ -99,7 +99,7 @@ class Shard:
     def _next_call(self) -> str:
         """What a call is known by when it is repeated."""
         self._calls += 1
-        return f"{self._writer} {self._calls}"
+        return f"{self._me} {self._calls}"
 
     async def _do(self, name: str, **given: Any) -> Any:
         return await self.run(name, lambda _: (given, ()))
@@ -115,6 +115,7 @@ class Shard:
 
     async def put(self, parcel: Parcel) -> None:
         """Store all of *parcel*. Raises OutboxFull."""
+        writer = self._writers.pop() if self._writers else secrets.token_hex(8)
         bounds = {
             "max_bytes": self._bounds.max_bytes,
             "dead_bytes": self._bounds.dead_letter_bytes,
@@ -122,7 +123,7 @@ class Shard:
             "journal_bytes": self._bounds.journal_bytes,
             "memory_entries": self._bounds.memory_entries,
             "sent_bytes": SENT_BYTES,
-            "writer": self._writer,
+            "writer": writer,
             "call": self._next_call(),
         }
 
@@ -130,8 +131,10 @@ class Shard:
             given, blobs = parcel.build(secret, journal=self._bounds.journal_entries > 0)
             return {**given, **bounds}, blobs
 
-        async with self._putting:  # one after the other: the script knows a repeat of the last one only
+        try:
             outcome, *facts = await self.run("put", build)
+        finally:
+            self._writers.append(writer)
         if outcome == b"full":
             used, needed = map(int, facts)
             raise OutboxFull(
