@@ -6,37 +6,29 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 
 import structlog
 from aiohttp import http_parser, web
 from prometheus_client import CollectorRegistry
 
 from relay import __version__
-from relay.admin.figures import Figures
-from relay.admin.gauges import Gauges
-from relay.admin.server import Health, admin_app
+from relay.admin.server import admin_app
 from relay.admin.status import status_of
 from relay.allocator import give_back_for_ever
-from relay.capture import Capture
+from relay.build import Parts, build
 from relay.config import Config
 from relay.core.status import Status
 from relay.errors import OutboxError, OutboxInUse, StartError
+from relay.fleet import Role
 from relay.last_good import ConfigFile
 from relay.log import configure as configure_log
 from relay.log import wants_console
-from relay.metrics import Metrics, describe_process
 from relay.model import Clock, ConfigState
 from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
-from relay.outbox.memory import MemoryOutbox
-from relay.outbox.sqlite import SqliteOutbox
-from relay.proxy import Proxy
-from relay.recording import CaptureLimits
-from relay.sender import Sender
+from relay.outbox.spool import Spool
 from relay.sender.orphans import Orphans
 from relay.supervise import supervised
-from relay.upstream import Upstream
 from relay.watch import Watcher
 
 log = structlog.get_logger(__name__)
@@ -61,36 +53,23 @@ PORT_ADVICE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything one relay is made of."""
-
-    # What it was started on.
-    config: Config
-    metrics: Metrics
-    outbox: Outbox
-    capture: Capture
-    sender: Sender
-    proxy: Proxy
-    upstream: Upstream
-    figures: Figures
-    health: Health
-    registry: CollectorRegistry
-    clock: Clock
-
-
 class Relay:
-    """One relay in this process: `run` until `stop`. Where it is told the *file* of its *config*, it watches that."""
+    """One relay in this process: `run` until `stop`. Where it is told the *file* of its *config*, it watches that.
+
+    A *role* other than all is half a relay: a proxy leaves delivery to others on the same outbox, a sender capture.
+    """
 
     def __init__(
         self,
         config: Config,
         *,
+        role: Role = "all",
         file: ConfigFile | None = None,
         registry: CollectorRegistry | None = None,
         clock: Clock | None = None,
     ) -> None:
-        parts = self._parts = build(config, registry or CollectorRegistry(), clock or Clock())
+        parts = self._parts = build(config, role, registry or CollectorRegistry(), clock or Clock())
+        self._captures, self._delivers = role != "sender", role != "proxy"
         # The one that runs now; what needs a restart in it is not heeded.
         self._config = config
         self._watcher = Watcher(file, self._apply, parts.metrics, parts.clock) if file else None
@@ -98,7 +77,7 @@ class Relay:
         self._config_state = ConfigState("", self._started_at)
         self._orphans = Orphans(parts.outbox, lambda: self._config.lanes())
         self._stopping = asyncio.Event()
-        # Set once requests are answered; `url` and `admin_url` are known then.
+        # Set once requests are answered; `url` (of a sender it is empty) and `admin_url` are known then.
         self.started = asyncio.Event()
         self.url = ""
         self.admin_url = ""
@@ -135,13 +114,16 @@ class Relay:
 
     def status(self) -> Status:
         """What is known of this relay now; in any thread."""
+        parts = self._parts
         return status_of(
-            self._parts.figures.reading,
-            now=self._parts.clock.wall(),
-            in_memory=self._parts.config.outbox.path is None,
+            parts.figures.reading,
+            now=parts.clock.wall(),
+            kind=parts.config.outbox.kind,
             started_at=self._started_at,
-            ready=self._parts.health.ready,
+            ready=parts.health.ready,
             config=self.config_state,
+            role=parts.role,
+            members=parts.membership.members if parts.membership else (),
         )
 
     def stop(self) -> None:
@@ -154,11 +136,12 @@ class Relay:
         parts = self._parts
         require_c_parser()
         async with AsyncExitStack() as stack:
-            await open_outbox(parts.outbox, required=parts.config.outbox.required)
-            stack.push_async_callback(parts.outbox.close)
+            await self._open_outbox(stack)
             stack.push_async_callback(self._say_goodbye)
-            await stack.enter_async_context(parts.upstream)
-            await stack.enter_async_context(parts.sender)
+            if self._captures:
+                await stack.enter_async_context(parts.upstream)
+            if self._delivers:
+                await stack.enter_async_context(parts.sender)
             front = await self._listen(stack)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(work, name=name) for name, work in self._work()]
@@ -168,40 +151,54 @@ class Relay:
                 for task in tasks:
                     task.cancel()
 
-    async def _listen(self, stack: AsyncExitStack) -> web.ServerRunner:
-        """Open both ports; the proxy's runner is the one that shuts down in order."""
+    async def _open_outbox(self, stack: AsyncExitStack) -> None:
+        parts = self._parts
+        await open_outbox(parts.outbox, required=parts.config.outbox.required, spooled=parts.spool is not None)
+        stack.push_async_callback(parts.outbox.close)
+        if parts.spool and self._captures:
+            await open_outbox(parts.spool, required=parts.config.outbox.required)
+            stack.push_async_callback(parts.spool.close)
+        if parts.membership:
+            stack.push_async_callback(parts.membership.leave)
+
+    async def _listen(self, stack: AsyncExitStack) -> web.ServerRunner | None:
+        """Open the ports; the proxy's runner, where there is one, is the one that shuts down in order."""
         parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
-        front = web.ServerRunner(parts.proxy.server())
-        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status)
+        front = web.ServerRunner(parts.proxy.server()) if self._captures else None
+        look = parts.membership.look if parts.membership else None
+        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status, look)
         back = web.AppRunner(pages, access_log=None, shutdown_timeout=1, keepalive_timeout=ADMIN_IDLE_SECONDS)
-        self.url = await _open_port(stack, front, listen.host, listen.port, "listen")
+        if front:
+            self.url = await _open_port(stack, front, listen.host, listen.port, "listen")
         self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin")
         return front
 
     def _work(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """The long-lived tasks by name; all but the heartbeat are supervised."""
         parts = self._parts
-        rules = parts.config.outbox
-        keeper = Keeper(
+        passengers = {"figures": parts.figures.run, "allocator": give_back_for_ever}
+        if self._captures:
+            passengers |= {"capture": parts.capture.run, "daily_cap": parts.capture.daily_cap.run}
+        if self._captures and parts.spool:
+            passengers["spool"] = parts.spool.run
+        if self._delivers:
+            passengers |= {"sender": parts.sender.run, "keeper": self._keeper().run, "orphans": self._orphans.run}
+        if parts.membership:
+            passengers["membership"] = parts.membership.run
+        if self._watcher:
+            passengers["watcher"] = self._watcher.run
+        work = [(name, supervised(run, name, parts.metrics)) for name, run in passengers.items()]
+        return [*work, ("heartbeat", parts.health.tick())]
+
+    def _keeper(self) -> Keeper:
+        parts, rules = self._parts, self._parts.config.outbox
+        return Keeper(
             parts.outbox,
             max_age=rules.max_age,
             dead_letter_max_age=rules.dead_letters.max_age,
             metrics=parts.metrics,
             clock=parts.clock,
         )
-        passengers = {
-            "capture": parts.capture.run,
-            "daily_cap": parts.capture.daily_cap.run,
-            "sender": parts.sender.run,
-            "keeper": keeper.run,
-            "figures": parts.figures.run,
-            "orphans": self._orphans.run,
-            "allocator": give_back_for_ever,
-        }
-        if self._watcher:
-            passengers["watcher"] = self._watcher.run
-        work = [(name, supervised(run, name, parts.metrics)) for name, run in passengers.items()]
-        return [*work, ("heartbeat", parts.health.tick())]
 
     async def _apply(self, config: Config) -> None:
         """Run on *config* from now on; requests in flight, to Heap too, go on as they began."""
@@ -209,44 +206,59 @@ class Relay:
         if config.log != self._config.log:
             configure_log(config.log.level, console=wants_console(config.log.format))
         self._config = config
-        await self._parts.sender.reload(lanes)
+        if self._delivers:
+            await self._parts.sender.reload(lanes)
         self._parts.proxy.serve(environments)
-        self._parts.capture.daily_cap.caps = config.caps()
-        self._parts.capture.forecasts.follow(config.paces())
+        if self._captures:
+            self._parts.capture.daily_cap.caps = config.caps()
+            self._parts.capture.forecasts.follow(config.paces())
         self._parts.figures.environments = config.apps()
         self._orphans.look()
 
     def _announce(self) -> None:
         """Say in a few lines what will be done, and be ready for it."""
-        config = self._parts.config
-        log.info("relay.started", version=__version__, listen=self.url, admin=self.admin_url)
-        log.info("relay.forwards", upstream=config.upstream.url)
-        for name, lane in {environment.name: environment.lane for environment in config.by_key().values()}.items():
-            log.info("relay.captures", environment=name, heap=lane.url, outbox=config.outbox.label)
+        config, role = self._parts.config, self._parts.role
+        log.info("relay.started", version=__version__, role=role, listen=self.url, admin=self.admin_url)
+        if self._captures:
+            log.info("relay.forwards", upstream=config.upstream.url)
+        for name, lane in config.apps().items():
+            said = "relay.captures" if self._captures else "relay.delivers"
+            log.info(said, environment=name, heap=lane.url, outbox=config.outbox.label)
         if not config.environments:
             log.warning("relay.captures_nothing", advice="name an environment in the YAML")
         self._parts.health.ready = not self.stopping  # a signal may have come already
         self.started.set()
 
-    async def _shut_down(self, front: web.ServerRunner) -> None:
+    async def _shut_down(self, front: web.ServerRunner | None) -> None:
         parts, limits = self._parts, self._config.shutdown
         log.info("relay.stopping", grace=limits.grace, finish=limits.finish)
-        await asyncio.sleep(limits.grace)
-        await _close_port(front, limits.finish)  # stop accepting; requests in flight finish
-        await _within(READ_ON_SECONDS, parts.proxy.finished())  # answers whose caller left are read to their end
-        await _within(COMMIT_SECONDS, parts.capture.drained())  # what was captured reaches the outbox
-        deliver = parts.sender.drain if parts.config.outbox.dies_with_process else parts.sender.stop
-        await _within(limits.drain, deliver())
+        if front:
+            await asyncio.sleep(limits.grace)
+            await _close_port(front, limits.finish)  # stop accepting; requests in flight finish
+            await _within(READ_ON_SECONDS, parts.proxy.finished())  # answers whose caller left are read to their end
+            await _within(COMMIT_SECONDS, parts.capture.drained())  # what was captured reaches the outbox
+        await _within(limits.drain, self._deliver())
+
+    async def _deliver(self) -> None:
+        """Let nothing behind that ends with the process, as far as others take it."""
+        parts, settings = self._parts, self._parts.config.outbox
+        steps: list[Awaitable[None]] = []
+        if self._captures and parts.spool and settings.spool_dies_with_process:
+            steps.append(parts.spool.emptied())
+        if self._delivers:
+            steps.append(parts.sender.drain() if settings.dies_with_process else parts.sender.stop())
+        await asyncio.gather(*steps)
 
     async def _say_goodbye(self) -> None:
         """The last line: what became of the events."""
         if not self.started.is_set():
             return
-        parts = self._parts
-        waiting, lost = 0, parts.capture.at_risk
-        with suppress(OutboxError):
-            waiting = sum(level.events for level in await parts.outbox.levels())
-        if parts.config.outbox.dies_with_process:
+        parts, settings = self._parts, self._parts.config.outbox
+        waiting, lost = parts.spool.kept.total() if parts.spool else 0, parts.capture.at_risk
+        if not parts.spool:
+            with suppress(OutboxError):
+                waiting = sum(level.events for level in await parts.outbox.levels())
+        if settings.dies_with_process or (parts.spool and settings.spool_dies_with_process):
             waiting, lost = 0, lost + waiting
         log.info("relay.stopped", delivered=parts.sender.delivered, kept=waiting, lost=lost)
 
@@ -255,12 +267,13 @@ class Relay:
 async def running(
     config: Config,
     *,
+    role: Role = "all",
     file: ConfigFile | None = None,
     registry: CollectorRegistry | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Relay]:
     """A relay that serves while the context is open, and is shut down in order at its end."""
-    relay = Relay(config, file=file, registry=registry, clock=clock)
+    relay = Relay(config, role=role, file=file, registry=registry, clock=clock)
     run = asyncio.create_task(relay.run(), name="relay")
     started = asyncio.create_task(relay.started.wait(), name="relay.started")
     await asyncio.wait({run, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -273,57 +286,11 @@ async def running(
         await run
 
 
-def build(config: Config, registry: CollectorRegistry, clock: Clock) -> Parts:
-    """Make every part; nothing is opened or started yet."""
-    metrics = Metrics.on(registry)
-    describe_process(registry)
-    outbox = make_outbox(config)
-    limits = CaptureLimits(
-        max_answer=config.capture.max_answer,
-        max_decoded=config.capture.max_decoded,
-        max_flags=config.capture.max_flags,
-        memory=config.capture.memory,
-    )
-    before_answer = config.outbox.commit == "before_answer"
-    capture = Capture(outbox, limits, metrics, before_answer=before_answer, clock=clock)
-    capture.daily_cap.caps = config.caps()
-    capture.forecasts.follow(config.paces())
-    upstream = Upstream(config.upstream)
-    sender = Sender(outbox, config.lanes(), metrics, clock)
-    figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock)
-    registry.register(Gauges(figures, clock))
-    return Parts(
-        config=config,
-        metrics=metrics,
-        outbox=outbox,
-        capture=capture,
-        sender=sender,
-        proxy=Proxy(config, upstream, capture, metrics, clock),
-        upstream=upstream,
-        figures=figures,
-        health=Health(clock),
-        registry=registry,
-        clock=clock,
-    )
+async def open_outbox(outbox: Outbox | Spool, *, required: bool, spooled: bool = False) -> None:
+    """Open the outbox, or go on without: flags matter more. Raises StartError where it is required or owned.
 
-
-def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
-    """The storage that `outbox.url` names; a *guest* works on it beside the relay that owns it."""
-    settings = config.outbox
-    share = settings.dead_letters.max_share
-    if settings.path is None:
-        return MemoryOutbox(max_bytes=settings.max_bytes, dead_letter_share=share, journal_entries=settings.journal)
-    return SqliteOutbox(
-        settings.path,
-        max_bytes=settings.max_bytes,
-        dead_letter_share=share,
-        journal_entries=settings.journal,
-        guest=guest,
-    )
-
-
-async def open_outbox(outbox: Outbox, *, required: bool) -> None:
-    """Open the outbox, or go on without: flags matter more. Raises StartError where it is required or owned."""
+    While one that is *spooled* is away, its events wait elsewhere.
+    """
     try:
         await outbox.open()
     except OutboxInUse as owned:
@@ -331,7 +298,8 @@ async def open_outbox(outbox: Outbox, *, required: bool) -> None:
     except OutboxError as failure:
         if required:
             raise StartError(f"{failure} (outbox.required is true: no start without it)") from failure
-        log.error("outbox.unavailable", detail=str(failure), consequence="flags are forwarded, nothing is captured")
+        consequence = "events wait in the spool" if spooled else "flags are forwarded, nothing is captured"
+        log.error("outbox.unavailable", detail=str(failure), consequence=consequence)
 
 
 def require_c_parser() -> None:

@@ -22,7 +22,7 @@ from relay.errors import OutboxError, OutboxFull
 from relay.forecasting import Forecasts
 from relay.metrics import Metrics
 from relay.model import Clock, Coalescing, DeadLetter, Environment, Event, Exchange, JournalEntry, Repeats, Who
-from relay.outbox import NOTHING_SENT, Outbox
+from relay.outbox import NOTHING_SENT, Intake
 from relay.reading import Prepared, Reader, is_large
 from relay.recording import CaptureLimits, CopyMemory, Recording
 
@@ -51,7 +51,7 @@ class Capture:
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: Intake,
         limits: CaptureLimits,
         metrics: Metrics,
         *,

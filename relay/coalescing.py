@@ -10,7 +10,7 @@ from relay.core.coalesce import UNCHANGED, decide, newest
 from relay.core.recent import Recent
 from relay.errors import OutboxError
 from relay.model import Environment, Exchange, Repeats, Sent, Verdict, Who
-from relay.outbox import Outbox
+from relay.outbox import Intake
 
 # Exchanges whose bytes are known; about 200 bytes each, measured.
 KNOWN = 50_000
@@ -34,7 +34,7 @@ class State:
 class Coalescer:
     """Knows what was sent last for whom, and what known bytes come to."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Intake) -> None:
         self._outbox = outbox
         self._known: Recent[tuple[int, int], State] = Recent(KNOWN)
         self._repeats: dict[Who, Repeats] = {}

@@ -10,7 +10,7 @@ from relay.core.daily import Approach, Days, Stage, day_of, standings
 from relay.core.status import CapStatus
 from relay.errors import OutboxError
 from relay.model import Cap, Clock, Event
-from relay.outbox import Outbox
+from relay.outbox import Intake
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ class DailyCap:
     `caps` are by environment's name; they may be exchanged at any time, and hold at once.
     """
 
-    def __init__(self, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, outbox: Intake, clock: Clock) -> None:
         self.caps: Mapping[str, Cap] = {}
         self._outbox = outbox
         self._clock = clock

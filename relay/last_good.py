@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.config import Findings, Loaded, Mistake, Source, examine
-from relay.config.salvage import outboxes
+from relay.config.salvage import own_files
 from relay.config.source import read_yaml
 
 
@@ -74,7 +74,7 @@ def _flush_folder(folder: Path) -> None:
 
 def find(path: Path, environ: Mapping[str, str], broken: bytes) -> Findings | None:
     """The copy kept for the YAML at *path*, which holds *broken* now; None where there is none without mistakes."""
-    for outbox in outboxes(path, environ, broken):
+    for outbox in own_files(path, environ, broken):
         try:
             findings = examine(path, environ, read_yaml(beside(outbox)))
         except (OSError, ValueError):

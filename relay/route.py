@@ -15,7 +15,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
 from relay.config import UpstreamConfig
-from relay.config.addresses import is_host
+from relay.config.hosts import is_host
 from relay.core.headers import RawHeaders, serialise
 from relay.core.target import DEFAULT_PORTS, Origin
 from relay.errors import StartError, UpstreamError

@@ -124,7 +124,7 @@ class Watcher:
 
     async def _keep(self) -> None:
         """Have a copy for a restart on a broken file."""
-        outbox, content = self._started_on.outbox.path, self._running.source.text
+        outbox, content = self._started_on.outbox.own_file, self._running.source.text
         if outbox is None or content is None:
             return
         try:

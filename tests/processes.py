@@ -71,10 +71,12 @@ class RelayProcess:
 
 
 @asynccontextmanager
-async def relay_process(config: Path, environ: Mapping[str, str] | None = None) -> AsyncIterator[RelayProcess]:
-    """A relay process on *config*; killed at the end if it is still there."""
+async def relay_process(
+    config: Path, environ: Mapping[str, str] | None = None, *options: str
+) -> AsyncIterator[RelayProcess]:
+    """A relay process on *config*, with more *options* for `relay run`; killed at the end if it is still there."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "run", "-c", str(config)),
+        *(sys.executable, "-m", "relay", "run", "-c", str(config), *options),
         stderr=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         env={**os.environ, **(environ or {})},

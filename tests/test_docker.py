@@ -55,7 +55,8 @@ def test_what_is_published_is_what_the_relay_listens_on(tmp_path: Path) -> None:
 
 
 def test_the_file_comes_with_its_folder_and_the_outbox_is_on_the_volume(tmp_path: Path) -> None:
-    outbox = Path(config(tmp_path).outbox.url.removeprefix("sqlite:///"))
+    outbox = config(tmp_path).outbox.path
+    assert outbox
     (started_with,) = re.findall(r'^CMD .*"(/\S+)"', DOCKERFILE, re.MULTILINE)
     (home,) = re.findall(r"^WORKDIR (/var\S+)", DOCKERFILE, re.MULTILINE)
 

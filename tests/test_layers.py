@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # The parts of the package by layer, lowest first. Each part imports only from layers below; the modules of one part
 # (a package is one, if it is not split here) may import each other.
 LAYERS: list[list[set[str]]] = [
-    [{"relay"}, {"relay.model"}, {"relay.errors"}],
+    [{"relay"}, {"relay.model"}, {"relay.fleet"}, {"relay.errors"}],
     [{"relay.config"}],
     [{"relay.core"}],
     [{"relay.metrics"}, {"relay.log"}],
@@ -38,7 +38,7 @@ LAYERS: list[list[set[str]]] = [
         {"relay.sender"},
     ],
     [{"relay.proxy", "relay.front", "relay.reply", "relay.tee"}, {"relay.admin"}, {"relay.watch", "relay.last_good"}],
-    [{"relay.app"}],
+    [{"relay.app", "relay.build"}],
     [{"relay.sandbox"}],
     [{"relay.cli", "relay.__main__"}],
 ]

@@ -1,7 +1,9 @@
 """Read the outbox, the capture's counts and the lanes on a timer, so that whoever asks how it is waits for nothing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from relay.admin.ledger import EMPTY, Ledger
@@ -12,9 +14,12 @@ from relay.errors import OutboxError
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Lane, Level, Usage
 from relay.outbox import Outbox
+from relay.outbox.spool import Spool
 from relay.sender import LaneState
 
 EVERY_SECONDS = 1.0
+# Of an outbox that relays share: a thousand of them read it a hundred times a second.
+SHARED_EVERY_SECONDS = 10.0
 # Forecasts that are told at a time; within a millisecond, as the event loop has to do it.
 FEW = 100
 
@@ -46,6 +51,9 @@ class Reading:
     problem: str = ""
     # Why it takes no new events; empty while it does.
     refusal: str = ""
+    # Answers in the spool, by environment, and the bytes they take.
+    spooled: Mapping[str, int] = field(default_factory=dict)
+    spool_bytes: int = 0
 
     def kept(self) -> Mapping[str, Book]:
         """The books of the YAML's environments, then of others that still have something in the outbox."""
@@ -59,7 +67,7 @@ class Reading:
 
 
 class Figures:
-    """The last reading.
+    """The last reading. With a *spool* the outbox is one that relays share.
 
     `environments` may be exchanged at any time; it holds from the next reading on.
     """
@@ -72,6 +80,7 @@ class Figures:
         environments: Mapping[str, Lane],
         metrics: Metrics,
         clock: Clock,
+        spool: Spool | None = None,
     ) -> None:
         self.environments = environments
         self.reading = Reading()
@@ -82,13 +91,14 @@ class Figures:
         self._clock = clock
         self._hours_in = History()
         self._hours_out = History()
-        self._ledger = Ledger(metrics)
+        self._spool = spool
+        self._ledger = Ledger(metrics, shared=spool is not None)
 
     async def run(self) -> None:
         """Refresh until cancelled."""
         while True:
             await self.refresh()
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(SHARED_EVERY_SECONDS if self._spool else EVERY_SECONDS)
 
     async def refresh(self) -> None:
         """Read once. Where the outbox cannot be read, its last figures stay, beside the reason."""
@@ -103,12 +113,19 @@ class Figures:
             caps=self._capture.daily_cap.status(),
             forecasts=self._forecasts(),
             refusal=(found.usage.obstacle if found.usage else "") or self._capture.refusal,
+            spooled=dict(self._spool.kept) if self._spool else {},
+            spool_bytes=self._spool.size if self._spool else 0,
         )
         self.reading = await asyncio.to_thread(self._worked_up, found)
 
+    def in_hand(self) -> Counter[str]:
+        """What this relay captured, and is in no book of the outbox yet."""
+        return self._capture.in_hand + (self._spool.kept if self._spool else Counter())
+
     async def _read(self) -> Reading:
         """What the outbox holds."""
-        async with self._capture.committing:
+        # A shared one may be away, and no commit waits for it; its books are not compared with what is captured here.
+        async with nullcontext() if self._spool else self._capture.committing:
             installation, books = await self._outbox.installation(), await self._outbox.books()
             captured, in_hand = dict(self._capture.captured), dict(self._capture.in_hand)
         return Reading(

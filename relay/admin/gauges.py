@@ -29,6 +29,7 @@ class Gauges(Collector):
         reading = self._figures.reading
         states = {name: state for name in reading.environments if (state := reading.state(name))}
         yield from _outbox(reading)
+        yield from _spool(reading)
         yield from _events(reading, self._clock.wall())
         yield from _lanes(states)
         ratios = {name: cap.today / cap.events for name, cap in reading.caps.items()}
@@ -41,6 +42,12 @@ def _outbox(reading: Reading) -> Iterable[Metric]:
     yield GaugeMetricFamily("relay_outbox_bytes", "Storage of the outbox in use.", size)
     yield GaugeMetricFamily("relay_outbox_capacity_bytes", "Storage the outbox may use.", capacity)
     yield GaugeMetricFamily("relay_outbox_failing", "1 while the outbox cannot be read.", float(bool(reading.problem)))
+
+
+def _spool(reading: Reading) -> Iterable[Metric]:
+    kept = dict.fromkeys(reading.environments, 0) | dict(reading.spooled)
+    yield _gauge("relay_spool_events", "Answers that wait in the spool, as a shared outbox is away.", kept)
+    yield GaugeMetricFamily("relay_spool_bytes", "Storage of the spool in use.", reading.spool_bytes)
 
 
 def _events(reading: Reading, now: float) -> Iterable[Metric]:

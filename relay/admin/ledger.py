@@ -12,10 +12,14 @@ EMPTY = Book()
 
 
 class Ledger:
-    """What the books said last, and what was in them before this process captured anything."""
+    """What the books said last, and what was in them before this process captured anything.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Of books that relays share (*shared*), one of them knows only that they have to balance in themselves.
+    """
+
+    def __init__(self, metrics: Metrics, *, shared: bool = False) -> None:
         self._metrics = metrics
+        self._shared = shared
         # Which outbox the books are of; None until they could be read.
         self._installation: str | None = None
         # Its books when they were read last; None until then.
@@ -34,6 +38,8 @@ class Ledger:
             for environment, book in books.items():
                 self._count(environment, book, self._last.get(environment, EMPTY))
         self._last = books
+        if self._shared:
+            return {name: book.captured - outcomes(book) for name, book in books.items()}
         return self._differences(books, captured, in_hand)
 
     def _went_back(self, books: Books) -> bool:

@@ -1,7 +1,7 @@
 """The second port: health, readiness, metrics, status; for probes, scrapers and people, never for SDKs. Read-only."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from aiohttp import web
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.admin.exposition import exposition
 from relay.admin.page import page
-from relay.config.addresses import is_ip, split_authority
+from relay.config.hosts import is_ip, split_authority
 from relay.core.recognise import VIA
 from relay.core.report import report
 from relay.core.status import Status
@@ -62,25 +62,37 @@ class Health:
 class Rendering:
     """Something made in a thread, so that flags go on meanwhile; who asks while it is being made gets the same."""
 
-    def __init__(self, make: Callable[[], bytes], content_type: str) -> None:
+    def __init__(
+        self, make: Callable[[], bytes], content_type: str, look: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self._make = make
+        self._look = look
         self._content_type = content_type
         self._making: asyncio.Task[bytes] | None = None
 
     async def answer(self, _: web.Request) -> web.Response:
         """A handler."""
         if self._making is None or self._making.done():
-            self._making = asyncio.create_task(asyncio.to_thread(self._make), name=f"render {self._content_type}")
+            self._making = asyncio.create_task(self._made(), name=f"render {self._content_type}")
         body = await asyncio.shield(self._making)
         return web.Response(body=body, headers={"Content-Type": self._content_type})
 
+    async def _made(self) -> bytes:
+        if self._look:
+            await self._look()
+        return await asyncio.to_thread(self._make)
+
 
 def admin_app(
-    health: Health, registry: CollectorRegistry, hosts: Sequence[str], status: Callable[[], Status]
+    health: Health,
+    registry: CollectorRegistry,
+    hosts: Sequence[str],
+    status: Callable[[], Status],
+    look: Callable[[], Awaitable[None]] | None = None,
 ) -> web.Application:
     """The admin server's routes; *hosts* are names to answer to beside IP literals and localhost.
 
-    *status* is called in another thread.
+    *status* is called in another thread, after *look*.
     """
     html = page()
 
@@ -96,8 +108,8 @@ def admin_app(
 
     made = {
         "/metrics": Rendering(lambda: exposition(registry), METRICS),
-        "/status.json": Rendering(lambda: msgspec.json.encode(status()), "application/json"),
-        "/status.txt": Rendering(lambda: report(status()).encode(), "text/plain; charset=utf-8"),
+        "/status.json": Rendering(lambda: msgspec.json.encode(status()), "application/json", look),
+        "/status.txt": Rendering(lambda: report(status()).encode(), "text/plain; charset=utf-8", look),
     }
     app = web.Application(middlewares=[_only_for(frozenset(host.lower() for host in hosts))])
     app.on_response_prepare.append(_guard)

@@ -1,22 +1,28 @@
 """Make the status from a reading: values only, so that any thread can."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from relay import __version__
 from relay.admin.figures import Reading
+from relay.admin.ledger import outcomes
+from relay.core.fleet import in_hand, is_silent
 from relay.core.orphans import orphaned
 from relay.core.status import (
     EnvironmentStatus,
     ErrorStatus,
     HourStatus,
     LaneStatus,
+    MemberStatus,
     OrphanStatus,
+    OutboxKind,
     OutboxStatus,
     Status,
     sentence,
     totals,
 )
+from relay.fleet import Member, Role
 from relay.model import Book, ConfigState, Lane
 from relay.sender import LaneState
 
@@ -25,12 +31,19 @@ def status_of(
     reading: Reading,
     *,
     now: float,
-    in_memory: bool,
+    kind: OutboxKind,
     started_at: float | None = None,
     ready: bool = False,
     config: ConfigState | None = None,
+    role: Role | None = None,
+    members: Sequence[Member] = (),
 ) -> Status:
-    """Everything that is known at *now*; without *started_at* and *config* no relay runs."""
+    """Everything that is known at *now*; without *started_at*, *config* and *role* no relay runs.
+
+    *members* are the relays that share the outbox, if any do: what all of them have in hand belongs to its books.
+    """
+    if members:
+        reading = replace(reading, in_hand=in_hand(members, now))
     waiting, left = _waiting(reading), _left(reading)
     lanes = {
         name: _lane(state, waiting.get((state.lane, name)), left[name], now)
@@ -44,10 +57,12 @@ def status_of(
         now=now,
         ready=ready,
         config=config,
-        outbox=_outbox(reading, in_memory),
+        outbox=_outbox(reading, kind),
         environments=environments,
         orphans=_orphans(reading),
         totals=totals(environments),
+        role=role,
+        members=[_member(member, now) for member in members],
     )
 
 
@@ -55,7 +70,7 @@ def _environment(name: str, book: Book, reading: Reading, lane: LaneStatus | Non
     in_hand, difference = reading.in_hand.get(name, 0), reading.differences.get(name, 0)
     return EnvironmentStatus(
         name=name,
-        captured=book.captured + in_hand + difference,
+        captured=outcomes(book) + in_hand + difference,
         delivered=book.delivered,
         superseded=book.superseded,
         waiting=book.waiting,
@@ -108,9 +123,9 @@ def _lane(state: LaneState, waiting: int | None, left: int, now: float) -> LaneS
     return replace(lane, sentence=sentence(lane, waiting, now, left))
 
 
-def _outbox(reading: Reading, in_memory: bool) -> OutboxStatus:
+def _outbox(reading: Reading, kind: OutboxKind) -> OutboxStatus:
     return OutboxStatus(
-        kind="memory" if in_memory else "sqlite",
+        kind=kind,
         bytes=reading.usage.size if reading.usage else 0,
         capacity=reading.usage.capacity if reading.usage else 0,
         oldest=min(reading.oldest.values(), default=None),
@@ -132,3 +147,17 @@ def _orphans(reading: Reading) -> list[OrphanStatus]:
         for lane, here in lanes.items()
     ]
     return sorted(orphans, key=lambda orphan: -orphan.events)
+
+
+def _member(member: Member, now: float) -> MemberStatus:
+    return MemberStatus(
+        name=member.name,
+        version=member.version,
+        role=member.role,
+        started_at=member.started_at,
+        seen_at=member.seen_at,
+        silent=is_silent(member, now),
+        in_hand=sum(member.in_hand.values()),
+        spooled=member.spooled,
+        spool_bytes=member.spool_bytes,
+    )

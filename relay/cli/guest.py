@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from relay.app import make_outbox
+from relay.build import make_outbox
 from relay.config import Config
 from relay.errors import RelayError
 from relay.last_good import open_file
@@ -33,7 +33,7 @@ def settings_of(path: Path) -> Config:
 @asynccontextmanager
 async def visiting(settings: Config) -> AsyncIterator[Outbox]:
     """The outbox that the configuration names. Raises RelayError where nobody but the relay can look into it."""
-    if settings.outbox.path is None:
+    if settings.outbox.kind == "memory":
         raise RelayError("the outbox is memory://, which lives in the relay's process: only a running relay can tell")
     outbox = make_outbox(settings, guest=True)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from relay.cli.options import visible
-from relay.config.addresses import split_authority
+from relay.config.hosts import split_authority
 from relay.core.recognise import VIA
 from relay.last_good import open_file
 

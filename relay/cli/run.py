@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import click
 import structlog
@@ -16,6 +17,8 @@ from relay.allocator import set_apart_what_stays, share_one_heap
 from relay.app import Relay
 from relay.cli.options import config_file
 from relay.descriptors import allow_most
+from relay.errors import ConfigError
+from relay.fleet import Role
 from relay.last_good import ConfigFile, open_file
 from relay.watch import tell_mistakes, tell_warnings
 
@@ -26,16 +29,25 @@ TURN_SECONDS = 0.0005
 
 @click.command()
 @config_file
-def run(path: Path) -> None:
+@click.option(
+    "--role",
+    type=click.Choice(get_args(Role)),
+    default="all",
+    show_default=True,
+    help="With an outbox in Redis: proxy captures and leaves delivery to others; sender delivers and serves no flags.",
+)
+def run(path: Path, role: Role) -> None:
     """Run the relay until SIGTERM or SIGINT; SIGHUP has it look at the file."""
     file = open_file(path, os.environ)
+    if role != "all" and not file.loaded.config.outbox.redis:
+        raise ConfigError(f"--role {role} shares an outbox with others; write redis://host:6379/0 for outbox.url")
     settings = file.loaded.config.log
     log.configure(settings.level, console=log.wants_console(settings.format))
     tell(file)
     sys.setswitchinterval(TURN_SECONDS)
     share_one_heap()
     allow_most()
-    uvloop.run(serve(file))
+    uvloop.run(serve(file, role))
 
 
 def tell(file: ConfigFile) -> None:
@@ -49,12 +61,12 @@ def tell(file: ConfigFile) -> None:
         lines.info("config.reminder", detail=file.loaded.reminder)
 
 
-async def serve(file: ConfigFile) -> None:
+async def serve(file: ConfigFile, role: Role) -> None:
     """Run one relay; the first signal shuts it down in order, a second one stops it at once.
 
     What was committed to the outbox is safe in either case.
     """
-    relay = Relay(file.loaded.config, file=file)
+    relay = Relay(file.loaded.config, role=role, file=file)
     running = asyncio.create_task(relay.run(), name="relay")
 
     def on_signal() -> None:

@@ -63,4 +63,5 @@ async def read(outbox: Outbox, settings: Config) -> Status:
         read_at=now,
         caps=standings(settings.caps(), Days(await outbox.days()), day_of(now)),
     )
-    return status_of(found, now=now, in_memory=False)
+    members = await outbox.members(now=now) if settings.outbox.redis else ()
+    return status_of(found, now=now, kind=settings.outbox.kind, members=members)

@@ -2,13 +2,15 @@
 
 import hashlib
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, ValidationInfo, WithJsonSchema
 
+from relay.config.hosts import is_host, names_host
+from relay.config.redis import FORMS, SCHEMES, read_redis, show_redis
 from relay.config.values import (
     REFERENCE,
     Text,
@@ -21,27 +23,11 @@ from relay.config.values import (
     scalar_schema,
     utf16_units,
 )
+from relay.fleet import RedisAddress
 
-# Labels of a DNS name; container networks also use underscores. What ends in a number is an IPv4 address or nothing
-# (url.spec.whatwg.org/#ends-in-a-number-checker).
-LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-HOST = re.compile(rf"(?=.{{1,253}}\Z)(?!(?:.*\.)?[0-9]+\.?\Z){LABEL}(?:\.{LABEL})*\.?")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 APP_ID = re.compile(r"[0-9]{1,32}")
 DEFAULT_PORTS = {"http": 80, "https": 443}
-PASSWORD = re.compile(r"(?<=://)[^/@]*(?=@)")
-
-
-def is_host(text: str) -> bool:
-    return bool(HOST.fullmatch(text)) or is_ip(text)
-
-
-def is_ip(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 NETWORK_ADVICE = "write one like 10.0.0.0/8, or an address like 10.1.2.3"
@@ -99,43 +85,44 @@ def _fault_of_url(text: str, url: SplitResult, port: int | None) -> str | None:
     return next((fault for fault, true in faults.items() if true), None)
 
 
-def names_host(url: SplitResult) -> bool:
-    """Whether it names a host that can be looked up, with or without a port; IPv6 in brackets, and nothing else."""
-    host = url.hostname or ""
-    written = re.escape(f"[{host}]" if ":" in host else host)
-    return is_host(host) and bool(re.fullmatch(rf"{written}(?::[0-9]*)?", url.netloc, re.IGNORECASE))
-
-
-def split_authority(text: str) -> tuple[str, int | None] | None:
-    """Host (in lower case, without brackets) and port of `host`, `host:port` or `[::1]:port`; None for all else."""
-    try:
-        url = urlsplit(f"//{text}")
-        if url.netloc == text and names_host(url):
-            return str(url.hostname), url.port
-    except ValueError:  # what is no port, or half a bracket
-        pass
-    return None
-
-
 SQLITE_ADVICE = (
     "write sqlite:///data/outbox.db (relative to this file), sqlite:////var/lib/relay/outbox.db, or memory://"
 )
+SPOOL_ADVICE = "write sqlite:///data/spool.db (relative to this file), sqlite:////var/lib/relay/spool.db, or memory://"
 
 
 @hides
-def read_outbox_url(value: Any, info: ValidationInfo) -> str:
+def read_outbox_url(value: Any, info: ValidationInfo) -> str | RedisAddress:
     """The address of the outbox; a relative file becomes one below the YAML's folder."""
+    if isinstance(value, RedisAddress):
+        return value
     text = read_text(value, SQLITE_ADVICE)
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme in SCHEMES:
+        return read_redis(text, below("", info))
+    return _read_local_url(text, info, f"{SQLITE_ADVICE}; of several relays {FORMS['']}")
+
+
+@hides
+def read_spool_url(value: Any, info: ValidationInfo) -> str:
+    """The address of a storage of this relay's own."""
+    return _read_local_url(read_text(value, SPOOL_ADVICE), info, SPOOL_ADVICE)
+
+
+def _read_local_url(text: str, info: ValidationInfo, advice: str) -> str:
     scheme, separator, rest = text.partition("://")
-    if separator and scheme in {"redis", "rediss", "redis+sentinel"}:
-        return refuse(f"is a Redis outbox, which is not yet possible in this version; {SQLITE_ADVICE}")
     if text == "memory://":
         return text
     if not separator or scheme != "sqlite":
-        return refuse(f"is of a kind the relay does not know; {SQLITE_ADVICE}")
+        return refuse(f"is of a kind that cannot be used here; {advice}")
     if not rest.startswith("/") or rest.endswith("/") or "?" in rest or "#" in rest:
-        return refuse(f"does not name a file behind three or four slashes; {SQLITE_ADVICE}")
+        return refuse(f"does not name a file behind three or four slashes; {advice}")
     return f"sqlite:///{below(rest[1:], info)}"
+
+
+def show_outbox_url(url: str | RedisAddress | None) -> str | None:
+    """As people may see it."""
+    return show_redis(url) if isinstance(url, RedisAddress) else url
 
 
 def below(name: str, info: ValidationInfo) -> Path:
@@ -190,10 +177,6 @@ def fingerprint(key: SecretStr) -> str:
     return f"sha256:{hashlib.sha256(key.get_secret_value().encode()).hexdigest()[:8]}"
 
 
-def without_password(url: str) -> str:
-    return PASSWORD.sub("***", url)
-
-
 Host = Annotated[
     Text,
     fits(is_host, "is no host; write a name or an IP address alone, like 127.0.0.1 (0.0.0.0 or :: for all addresses)"),
@@ -205,12 +188,14 @@ Network = Annotated[
     WithJsonSchema({"type": "string"}),
 ]
 HttpUrl = Annotated[str, BeforeValidator(read_url), scalar_schema(r"https?://[^\s?#@]+")]
+SQLITE_PATTERN = r"sqlite:///[^?#]*[^?#/]|memory://"
 OutboxUrl = Annotated[
-    str,
+    str | RedisAddress,
     BeforeValidator(read_outbox_url),
-    PlainSerializer(without_password, when_used="json"),
-    scalar_schema(r"sqlite:///[^?#]*[^?#/]|memory://|rediss?://.+"),
+    PlainSerializer(show_outbox_url, when_used="json"),
+    scalar_schema(rf"{SQLITE_PATTERN}|rediss?(?:\+(?:sentinel|cluster))?://.+|unix://.+"),
 ]
+SpoolUrl = Annotated[str, BeforeValidator(read_spool_url), scalar_schema(SQLITE_PATTERN)]
 FileName = Annotated[
     Path,
     BeforeValidator(read_file_name),

@@ -11,7 +11,7 @@ from relay.config.document import Flaw, Node, Unreadable, parse
 from relay.config.mistakes import Mistake, flaws_of, mistake_in, told_once
 from relay.config.models import Config
 from relay.config.references import Resolver
-from relay.config.relations import one_port, reminder, repeated, two_shares, warnings
+from relay.config.relations import needless_spool, one_port, reminder, repeated, two_shares, warnings
 from relay.config.rules import Rules
 from relay.config.source import YAML_BYTES, Source, read_yaml
 from relay.errors import ConfigError
@@ -131,7 +131,7 @@ def _validate(root: Node, folder: Path) -> tuple[Config | None, list[Flaw]]:
     except ValidationError as error:
         flaws += flaws_of(error, merged, Config)
     else:
-        flaws += two_shares(merged, config)
+        flaws += [*two_shares(merged, config), *needless_spool(merged, config)]
     return config, [*flaws, *one_port(merged), *repeated(merged)]
 
 

@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from relay.config.addresses import FileName, Host, HttpUrl, Network, OutboxUrl, without_password
+from relay.config.addresses import FileName, Host, HttpUrl, Network, OutboxUrl, SpoolUrl, show_outbox_url
 from relay.config.rules import EnvironmentConfig
 from relay.config.section import Section
 from relay.config.values import Boolean, Count, CountOrNone, Duration, Part, Period, PeriodOrOff, Port, Size
+from relay.fleet import RedisAddress
 from relay.model import Cap, Environment, Lane, Pace
 
 # Sections that say how a process is built. All others can change while it runs.
@@ -84,7 +85,8 @@ class OutboxConfig(Section):
     url: OutboxUrl = Field(
         "sqlite:///data/outbox.db",
         validate_default=True,
-        description="sqlite:///relative/to/this/file.db, sqlite:////absolute/path.db, or memory://.",
+        description="sqlite:///relative/to/this/file.db, sqlite:////absolute/path.db, memory://, or a Redis that many "
+        "relays share: redis://, rediss://, redis+sentinel://, redis+cluster://, unix:///run/redis.sock.",
     )
     commit: Literal["after_answer", "before_answer"] = Field(
         "after_answer", description="before_answer: an answer's end waits until its event is stored."
@@ -96,22 +98,51 @@ class OutboxConfig(Section):
     journal: CountOrNone = Field(50_000, description="Latest entries kept for `relay trace`; 0: none.")
     required: Boolean = Field(False, description="true: no start without a working outbox.")
     ephemeral: Boolean = Field(False, description="true where the volume dies with the pod: deliver at shutdown.")
-    spool: OutboxUrl | None = Field(None, description="Redis only: where events wait while Redis is away.")
+    spool: SpoolUrl | None = Field(None, description="Redis only: where events wait while Redis is away; null: memory.")
+
+    @property
+    def redis(self) -> RedisAddress | None:
+        """The Redis that holds it; None where this process does alone."""
+        return self.url if isinstance(self.url, RedisAddress) else None
 
     @property
     def path(self) -> Path | None:
-        """The SQLite file; None where the outbox lives in memory."""
-        return None if self.url == "memory://" else Path(self.url.removeprefix("sqlite:///"))
+        """The SQLite file of the outbox; None where it lives in memory or in Redis."""
+        return None if isinstance(self.url, RedisAddress) else _file(self.url)
+
+    @property
+    def spool_path(self) -> Path | None:
+        """The SQLite file of the spool; None where it lives in memory."""
+        return _file(self.spool)
+
+    @property
+    def own_file(self) -> Path | None:
+        """The file that this relay alone has, of the outbox or of the spool."""
+        return self.spool_path if self.redis else self.path
+
+    @property
+    def kind(self) -> Literal["sqlite", "memory", "redis"]:
+        """Where it is, in a word."""
+        return "redis" if self.redis else "sqlite" if self.path else "memory"
 
     @property
     def label(self) -> str:
         """The address as logs may have it."""
-        return without_password(self.url)
+        return str(show_outbox_url(self.url))
 
     @property
     def dies_with_process(self) -> bool:
         """What it holds at the end of the process is lost, so it is delivered first as far as time allows."""
-        return self.ephemeral or self.path is None
+        return self.kind == "memory" or (self.ephemeral and self.kind == "sqlite")
+
+    @property
+    def spool_dies_with_process(self) -> bool:
+        """What the spool holds then is lost likewise."""
+        return self.ephemeral or self.spool_path is None
+
+
+def _file(url: str | None) -> Path | None:
+    return Path(url.removeprefix("sqlite:///")) if url and url != "memory://" else None
 
 
 class ShutdownConfig(Section):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from relay.config.document import Flaw, Node, Scalar
 from relay.config.models import AdminConfig, Config, ListenConfig
+from relay.config.redis import password_of
 from relay.model import Lane
 
 BUILT_IN = (
@@ -76,6 +77,13 @@ def two_shares(root: Node, config: Config) -> Iterator[Flaw]:
             )
 
 
+def needless_spool(root: Node, config: Config) -> Iterator[Flaw]:
+    """A spool stands in for a Redis that is away; another outbox is where the relay is."""
+    if config.outbox.spool and not config.outbox.redis:
+        line = _get(root, "outbox", "spool").line
+        yield Flaw(line, "outbox.spool", "belongs to an outbox in Redis, and outbox.url names none; delete it")
+
+
 def warnings(written: Node, config: Config) -> Iterator[Flaw]:
     """What may be meant, but is to be known; *written* still has its references."""
     if config.upstream.url.endswith("/api/v1"):
@@ -84,6 +92,9 @@ def warnings(written: Node, config: Config) -> Iterator[Flaw]:
             "upstream.url",
             "ends in /api/v1, which callers' paths bring already; delete it there",
         )
+    url = _get(written, "outbox", "url")
+    if isinstance(url.value, Scalar) and (password := password_of(url.value)) and "${" not in password:
+        yield Flaw(url.line, "outbox.url", "holds a password in plain text; write ${NAME} or ${file:PATH} in its place")
     if not config.environments:
         yield Flaw(written.line, "environments", "is empty, so all is forwarded and nothing captured; add one")
     yield from _secret_in_plain_text("defaults", _get(written, "defaults"))

@@ -1,18 +1,10 @@
-"""What every section of the YAML has in common, and which settings have to wait for a later version."""
+"""What every section of the YAML has in common."""
 
 import json
 from collections.abc import Iterator
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
-
-from relay.config.values import refuse
-
-# Known settings whose work is not done yet, by section. Only their default is accepted: what is written in the file
-# must either work or be refused, never ignored.
-NOT_YET: dict[str, frozenset[str]] = {
-    "OutboxConfig": frozenset({"spool"}),
-}
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Section(BaseModel):
@@ -25,15 +17,6 @@ class Section(BaseModel):
     def _nothing_is_all_defaults(cls, value: Any) -> Any:
         return {} if value is None else value
 
-    @field_validator("*", mode="after")
-    @classmethod
-    def _refuse_what_is_not_yet(cls, value: Any, info: ValidationInfo) -> Any:
-        name = str(info.field_name)
-        if any(name in NOT_YET.get(each.__name__, ()) for each in cls.__mro__) and value != cls.default(name):
-            advice = f"write {name}: {in_yaml(cls.default_shown(name))}"
-            refuse(f"is not yet possible in this version; {advice}")
-        return value
-
     def differing(self, other: Self, path: str) -> Iterator[str]:
         """The settings below *path* that have another value in *other*, "outbox.dead_letters.max_age"."""
         for name in type(self).model_fields:
@@ -42,10 +25,6 @@ class Section(BaseModel):
                 yield from own.differing(others, f"{path}.{name}")
             elif own != others:
                 yield f"{path}.{name}"
-
-    @classmethod
-    def default(cls, name: str) -> Any:
-        return cls.model_fields[name].get_default(call_default_factory=True, validated_data={})
 
     @classmethod
     def default_shown(cls, name: str) -> Any:

@@ -9,6 +9,7 @@ from relay.core.status import (
     ErrorStatus,
     ForecastStatus,
     LaneStatus,
+    MemberStatus,
     OrphanStatus,
     Status,
     Totals,
@@ -27,7 +28,7 @@ OLD_SECONDS = 10.0
 
 def report(status: Status) -> str:
     """All of *status* in lines that fit a terminal."""
-    lines = [*_head(status), "", *_orphans(status)]
+    lines = [*_head(status), "", *_orphans(status), *_members(status)]
     for environment in status.environments:
         lines += [*_environment(environment, status.now, known=status.outbox.read_at is not None), ""]
     if not status.environments:
@@ -41,7 +42,8 @@ def _head(status: Status) -> Iterator[str]:
         yield _fact("relay", "not running; this is what stands in its outbox")
     else:
         ready = "ready" if status.ready else "not ready"
-        yield _fact("relay", f"{ready}, running for {span(status.now - status.started_at)}")
+        role = "" if status.role in {None, "all"} else f", a {status.role}"
+        yield _fact("relay", f"{ready}, running for {span(status.now - status.started_at)}{role}")
     if status.config is not None:
         yield from _config(status.config, status.now)
     yield _fact("outbox", _outbox(status))
@@ -92,6 +94,25 @@ def _orphan(orphan: OrphanStatus, now: float) -> str:
     whose = ", ".join(orphan.environments)
     waiting = f"{count(orphan.events, 'event')} at {orphan.heap}{_age(orphan.oldest, now)}"
     return f"ORPHANED: {waiting}, captured for {whose}; no environment names this app any more."
+
+
+def _members(status: Status) -> Iterator[str]:
+    if status.members:
+        silent = sum(member.silent for member in status.members)
+        yield _fact("fleet", count(len(status.members), "relay") + (f", {silent:,} of them SILENT" if silent else ""))
+        yield from (_fact("", _member(member, status.now)) for member in status.members)
+        yield ""
+
+
+def _member(member: MemberStatus, now: float) -> str:
+    parts = [f"{member.name} {member.role} {member.version}", f"seen {span(now - member.seen_at)} ago"]
+    if member.silent:
+        parts[1] = f"SILENT since {clock(member.seen_at, now)}"
+    if member.in_hand:
+        parts.append(f"{member.in_hand:,} in hand")
+    if member.spooled:
+        parts.append(f"{member.spooled:,} of them in its spool ({member.spool_bytes / MIB:,.1f} MiB)")
+    return ", ".join(parts)
 
 
 def _environment(environment: EnvironmentStatus, now: float, *, known: bool) -> Iterator[str]:

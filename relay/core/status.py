@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from relay.core.settle import Kind
+from relay.fleet import Role
 from relay.model import ConfigState
+
+OutboxKind = Literal["sqlite", "memory", "redis"]
 
 DAY = 86400.0
 # Above this part of the budget Heap's limits are what slows delivery.
@@ -150,7 +153,7 @@ class OrphanStatus:
 class OutboxStatus:
     """Where events wait."""
 
-    kind: Literal["sqlite", "memory"]
+    kind: OutboxKind
     # Storage in use, and what may be used.
     bytes: int = 0
     capacity: int = 0
@@ -159,6 +162,23 @@ class OutboxStatus:
     problem: str = ""
     # When it was read last: all figures from it are of then. None where it could not be yet, and they are not known.
     read_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One of the relays that share the outbox."""
+
+    name: str
+    version: str
+    role: Role
+    started_at: float
+    seen_at: float
+    # It tells nothing any more: what it has in hand is in no sum.
+    silent: bool
+    # Answers that are in no book yet; what of them is in its spool, and the bytes they take there.
+    in_hand: int = 0
+    spooled: int = 0
+    spool_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +208,10 @@ class Status:
     environments: Sequence[EnvironmentStatus] = ()
     orphans: Sequence[OrphanStatus] = ()
     totals: Totals = Totals()
+    # None where no relay runs.
+    role: Role | None = None
+    # Of an outbox that relays share: all of them, this one too.
+    members: Sequence[MemberStatus] = ()
 
 
 def totals(environments: Sequence[EnvironmentStatus]) -> Totals:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from relay.fleet import Member
 from relay.model import (
     Book,
     Coalescing,
@@ -30,23 +31,15 @@ Tally = Mapping[tuple[str, str, str], int]
 # Of a put whose events are sent whatever was sent before.
 NOTHING_SENT = Coalescing()
 
+# A member that was silent for so long is forgotten.
+FORGOTTEN_SECONDS = 86_400.0
+
 # A due time further ahead than this counts as reached: the clock jumped back, and nothing may wait for years.
 AHEAD_SECONDS = 600.0
 
 
-class Outbox(Protocol):
-    """Safe storage for events. Every method raises OutboxError when the storage fails, and then changed nothing.
-
-    A storage that failed, at `open` too, is tried again by later calls: once it works, everything goes on.
-    Times are seconds since 1970. An event is due when its due time is reached, or lies more than 10 minutes
-    ahead (the clock jumped back).
-    """
-
-    async def open(self) -> None:
-        """Make the storage ready, create or migrate it. Raises OutboxInUse while another relay owns it."""
-
-    async def close(self) -> None:
-        """Let go of everything; what was put stays. Never raises."""
+class Intake(Protocol):
+    """What the capture half needs of an outbox. Every method raises OutboxError where it fails."""
 
     async def put(
         self,
@@ -90,6 +83,27 @@ class Outbox(Protocol):
 
     def recollect(self, who: Who) -> Sent | None:
         """What `recall` would find of *who*, where that is certain without a look into the storage; else None."""
+
+    async def days(self) -> dict[str, dict[str, int]]:
+        """How many events each environment has put, by the UTC day ("2026-11-24") of their capture; the last few days.
+
+        Whatever becomes of them later, they count. Dead letters made at capture do not.
+        """
+
+
+class Outbox(Intake, Protocol):
+    """Safe storage for events. Every method raises OutboxError when the storage fails, and then changed nothing.
+
+    A storage that failed, at `open` too, is tried again by later calls: once it works, everything goes on.
+    Times are seconds since 1970. An event is due when its due time is reached, or lies more than 10 minutes
+    ahead (the clock jumped back).
+    """
+
+    async def open(self) -> None:
+        """Make the storage ready, create or migrate it. Raises OutboxInUse while another relay owns it."""
+
+    async def close(self) -> None:
+        """Let go of everything; what was put stays. Never raises."""
 
     async def remembered(self) -> dict[str, int]:
         """How many identities are remembered, by environment."""
@@ -170,14 +184,21 @@ class Outbox(Protocol):
     async def books(self) -> dict[str, Book]:
         """The totals by environment name."""
 
-    async def days(self) -> dict[str, dict[str, int]]:
-        """How many events each environment has put, by the UTC day ("2026-11-24") of their capture; the last few days.
-
-        Whatever becomes of them later, they count. Dead letters made at capture do not.
-        """
-
     async def trace(self, identity: str, *, limit: int, now: float) -> list[Trace]:
         """What the journal knows of *identity*, newest first; reads all of it where there is less than *limit*."""
+
+    async def announce(self, member: Member, *, now: float) -> None:
+        """Let `members` tell of *member* in the place of what it told before; seen *now*, or by the storage's clock."""
+
+    async def depart(self, name: str) -> None:
+        """Let `members` tell of that one no more: it ended in order, and left nothing behind."""
+
+    async def members(self, *, now: float) -> list[Member]:
+        """The relays on this storage, by name; one that was silent for a day is forgotten.
+
+        A storage that one process has for itself knows of that one alone. A shared one has to bear a thousand that
+        announce themselves every ten seconds, and a list of them for each look at a status.
+        """
 
     async def usage(self) -> Usage:
         """The storage in use against `max_bytes`, and whether the disk has room for more."""

@@ -32,6 +32,7 @@ from relay.model import (
     Who,
 )
 from relay.outbox import AHEAD_SECONDS, NOTHING_SENT, Tally
+from relay.outbox.alone import Alone
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, by_day, compile_books, fate, slices, take
 from relay.outbox.memory_journal import MemoryJournal, Noted
@@ -41,7 +42,7 @@ from relay.outbox.memory_tables import Dead, Tables, Waiting, size_of
 EXPIRED = Cause("expired")
 
 
-class MemoryOutbox:
+class MemoryOutbox(Alone):
     """The twin of `SqliteOutbox`: passes the same tests, and survives nothing."""
 
     def __init__(self, *, max_bytes: int, dead_letter_share: float, journal_entries: int = 0) -> None:

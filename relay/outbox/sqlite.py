@@ -30,6 +30,7 @@ from relay.model import (
     Who,
 )
 from relay.outbox import NOTHING_SENT, Tally, operate, putting, sent, statements, tables
+from relay.outbox.alone import Alone
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, slices
 from relay.outbox.database import Database
@@ -50,7 +51,7 @@ T = TypeVar("T")
 REST_SECONDS = 0.02
 
 
-class SqliteOutbox:
+class SqliteOutbox(Alone):
     """Keeps the promises of `Outbox` across crashes and power cuts.
 
     *dead_letter_share* is the part of *max_bytes* that dead letters may take, and *journal_entries* how many the

@@ -186,7 +186,7 @@ async def test_a_disk_that_somebody_else_filled_is_a_problem_before_an_event_is_
             take_room(disk, leave=2**20)
             await watched.figures.refresh()
 
-            found = status_of(watched.figures.reading, now=1000.0, in_memory=False)
+            found = status_of(watched.figures.reading, now=1000.0, kind="sqlite")
     assert before == ""
     assert re.search(r"outbox\.db is full: .* are free on the disk", found.outbox.problem)
     assert found.outbox.read_at == 1000.0
@@ -195,13 +195,13 @@ async def test_a_disk_that_somebody_else_filled_is_a_problem_before_an_event_is_
 async def test_why_events_are_refused_is_told_until_one_is_stored(watched: Watched) -> None:
     watched.capture.refusal = "the last events were refused: the outbox cannot be written"
     await watched.figures.refresh()
-    refusing = status_of(watched.figures.reading, now=1000.0, in_memory=True).outbox.problem
+    refusing = status_of(watched.figures.reading, now=1000.0, kind="memory").outbox.problem
 
     watched.capture.refusal = ""
     await watched.figures.refresh()
 
     assert refusing == "the last events were refused: the outbox cannot be written"
-    assert status_of(watched.figures.reading, now=1000.0, in_memory=True).outbox.problem == ""
+    assert status_of(watched.figures.reading, now=1000.0, kind="memory").outbox.problem == ""
 
 
 async def test_counters_begin_and_end_with_their_environment(watched: Watched) -> None:

@@ -28,7 +28,7 @@ async def test_books_lane_and_history_of_an_environment(watched: Watched) -> Non
     watched.capture.captured["tests"], watched.capture.in_hand["tests"] = 6, 1
     await watched.figures.refresh()
 
-    [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
+    [found] = status_of(watched.figures.reading, now=1000.0, kind="memory").environments
 
     assert (found.captured, found.waiting, found.in_hand, found.difference) == (6, 2, 1, 0)
     assert (found.skipped, found.oldest) == ({"empty": 3}, 900.0)
@@ -43,7 +43,7 @@ async def test_the_last_error_is_told_after_heap_recovered(watched: Watched) -> 
     watched.lanes.append(LaneState(LANE, "open", None, None, good, bad, 0, 0.25))
     await watched.figures.refresh()
 
-    [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
+    [found] = status_of(watched.figures.reading, now=1000.0, kind="memory").environments
 
     assert found.lane is not None
     assert (found.lane.kind, found.lane.answered_at) == ("delivered", 999.0)
@@ -54,7 +54,7 @@ async def test_events_of_an_app_that_nobody_names_are_orphans(watched: Watched) 
     await watched.outbox.put([event(1), event(2, 800.0, "old", OTHER), event(3, 900.0, "older", OTHER)], [], {})
     await watched.figures.refresh()
 
-    found = status_of(watched.figures.reading, now=1000.0, in_memory=True)
+    found = status_of(watched.figures.reading, now=1000.0, kind="memory")
 
     [orphan] = found.orphans
     assert (orphan.heap, orphan.events, orphan.oldest, orphan.environments) == (OTHER.url, 2, 800.0, ["old", "older"])
@@ -67,7 +67,7 @@ async def test_a_lane_does_not_count_what_waits_for_the_app_that_the_environment
     await watched.outbox.put([event(1, lane=OTHER), event(2, lane=OTHER)], [], {})
     await watched.figures.refresh()
 
-    [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
+    [found] = status_of(watched.figures.reading, now=1000.0, kind="memory").environments
 
     assert found.lane is not None
     assert (found.waiting, found.lane.sentence) == (2, "nothing waits; 2 events left for an app it had before")
@@ -78,7 +78,7 @@ async def test_an_environment_that_is_gone_is_told_while_something_of_it_is_left
     await watched.outbox.put([event(1)], [], {("empty", "skipped", "empty"): 3})
     await watched.figures.refresh()
 
-    [found] = status_of(watched.figures.reading, now=1000.0, in_memory=True).environments
+    [found] = status_of(watched.figures.reading, now=1000.0, kind="memory").environments
 
     assert (found.name, found.lane) == ("tests", None)
 
@@ -95,6 +95,7 @@ async def test_the_json_has_the_documented_shape(
 
     assert list(told) == [
         *("version", "started_at", "now", "ready", "config", "outbox", "environments", "orphans", "totals"),
+        *("role", "members"),
     ]
     assert list(told["config"]) == ["digest", "loaded_at", "stale", "mistakes", "needs_restart", "last_good"]
     assert list(told["outbox"]) == ["kind", "bytes", "capacity", "oldest", "problem", "read_at"]

@@ -142,7 +142,7 @@ def test_a_variable_that_is_not_utf_8_is_a_mistake(yaml: Yaml) -> None:
         "defaults: {identity: {key: '${S}', mode: '${S}'}, event: \"${S}\\n\"}",
         "log: {level: '${NOT_SET:-Tr0ub4dor}'}",
         "environments: [{name: a, keys: [' Tr0ub4dor '], heap: {app_id: '1', region: us}}]",
-        "outbox: {url: 'redis://user:Tr0ub4dor@host'}",
+        "outbox: {url: 'redis://user:Tr0ub4dor@host:x'}",
         "upstream: {url: 'https://user:Tr0ub4dor@host'}",
         "upstream: {url: 'https://host?token=Tr0ub4dor'}",
         "upstream: {url: 'https://host/#Tr0ub4dor'}",

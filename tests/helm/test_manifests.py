@@ -54,9 +54,16 @@ SIDECAR_METRICS = {
     "rules": {"enabled": True},
     "dashboard": {"enabled": True},
 }
+FLEET: dict[str, Any] = {
+    "expectedPods": None,
+    "config": {"outbox": {"url": "redis://redis"}},
+    "networkPolicy": {"enabled": True},
+}
 VALUES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "persistent": {"outbox": {"persistence": {"enabled": True, "storageClass": "fast"}}},
+    "fleet": FLEET,
+    "senders": over(FLEET, {"mode": "sidecar", "senders": {"enabled": True}}),
     "everything": EVERYTHING,
     "everything, persistent": over(EVERYTHING, {"outbox": {"persistence": {"enabled": True}}}),
     "secret as variables": {"existingSecret": {"name": "relay", "as": "env"}},

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,25 @@ async def test_a_replica_that_takes_over_has_what_was_replicated_and_delivers_it
         settled = await outbox.settle(held.token, Settlement(ack=frozenset(ids(held))), now=NOON + 9)
         assert settled == set(ids(held))
         assert taken(await claim(outbox, NOON + 9)) == put[100:]
+
+
+async def test_a_put_may_wait_until_a_replica_has_it(watched: Watched) -> None:
+    """One that no replica took is not done; it is there, and its repeat is known by its keys."""
+    [put] = events(1)
+    async with opened(box(replace(watched.address, wait_replicas=1))) as outbox:
+        await outbox.put([put], [], {})
+        assert watched.replica.client().keys("*:events")
+
+        watched.replica.kill()
+        [other] = events(1)
+        for _ in range(2):
+            with pytest.raises(
+                OutboxError, match=r"0 replicas that took a put in time, and wait_replicas .* asks for 1"
+            ):
+                await outbox.put([other], [], {})
+
+    async with opened(box(watched.master.address)) as outbox:
+        assert (await book(outbox)).waiting == 2
 
 
 async def works(outbox: RedisOutbox) -> bool:

@@ -1,7 +1,7 @@
 {{/* What is refused before anything is deployed, with what to write instead. All take a dict of "root" and "config". */}}
 
 {{- define "flagsmith-heap-relay.check" -}}
-{{- range list "Given" "Mode" "Pods" "Shares" "Replicas" "Hosts" "Ports" "Grace" "Mount" "Volume" }}
+{{- range list "Given" "Mode" "Pods" "Shares" "Replicas" "Hosts" "Ports" "Grace" "Mount" "Volume" "Fleet" }}
 {{- include (printf "flagsmith-heap-relay.check%s" .) $ }}
 {{- end }}
 {{- end }}
@@ -33,6 +33,9 @@
 {{- $told := dict
       "service" "mode service has no use for: %s; leave them out (metrics.serviceMonitor is for a service), or set mode: sidecar"
       "sidecar" "mode sidecar makes no pods, so it has no use for: %s; leave them out and say so in the chart of the app, or set mode: service" }}
+{{- if .root.Values.senders.enabled }}
+{{- $_ := set $useless "sidecar" (list "autoscaling" "ingress" "outbox.persistence" "replicaCount" "rollout" "service") }}
+{{- end }}
 {{- $defaults := .root.Files.Get "files/defaults.yaml" | fromYaml }}
 {{- $given := list }}
 {{- range get $useless .root.Values.mode }}
@@ -54,9 +57,9 @@
 {{- end }}
 {{- end }}
 
-{{/* A share that config gives is one pod's. All together may use 0.92 of Heap's limits, as a relay alone may. */}}
+{{/* A share that config gives is one pod's, or a fleet's. All together may use 0.92 of Heap's limits, as a relay alone may. */}}
 {{- define "flagsmith-heap-relay.checkShares" -}}
-{{- $most := include "flagsmith-heap-relay.mostPods" .root | int }}
+{{- $most := include "flagsmith-heap-relay.isShared" .config | eq "true" | ternary 1 (include "flagsmith-heap-relay.mostPods" .root | int) }}
 {{- range .config.environments }}
 {{- $share := coalesce (dig "heap" "share" nil .) (dig "defaults" "heap" "share" nil $.config) }}
 {{- if and (not (kindIs "string" $share)) (gt (mulf (float64 $share) $most) 0.92) }}
@@ -117,29 +120,44 @@
 
 {{/* The outbox is on a volume: a relay that cannot write it passes flags on and captures nothing. */}}
 {{- define "flagsmith-heap-relay.checkMount" -}}
-{{- $url := .config.outbox.url }}
+{{- range $key := list "url" "spool" }}
+{{- $url := get $.config.outbox $key | toString }}
 {{- $kept := or (not (hasPrefix "sqlite:" $url)) (contains "${" $url) }}
-{{- range prepend (default list .root.Values.extraVolumeMounts) (dict "mountPath" "/var/lib/relay") }}
+{{- range prepend (default list $.root.Values.extraVolumeMounts) (dict "mountPath" "/var/lib/relay") }}
 {{- $kept = or $kept (hasPrefix (printf "sqlite:///%s/" (trimSuffix "/" .mountPath)) $url) }}
 {{- end }}
 {{- if not $kept }}
-{{- fail (printf "config.outbox.url is %s, which is on no volume, and the container's own files are read-only; leave it out, or write a path below one of extraVolumeMounts" $url) }}
+{{- fail (printf "config.outbox.%s is %s, which is on no volume, and the container's own files are read-only; leave it out, or write a path below one of extraVolumeMounts" $key $url) }}
+{{- end }}
 {{- end }}
 {{- end }}
 
 {{/* The outbox's volume has room for what the relay may store, and for the 8 MiB with which it delivers when it is full. */}}
 {{- define "flagsmith-heap-relay.checkVolume" -}}
-{{- if hasPrefix "sqlite:////var/lib/relay/" .config.outbox.url }}
+{{- $shared := include "flagsmith-heap-relay.isShared" .config | eq "true" }}
+{{- if hasPrefix "sqlite:////var/lib/relay/" ($shared | ternary .config.outbox.spool .config.outbox.url | toString) }}
 {{- $ephemeral := include "flagsmith-heap-relay.isEphemeral" .root | eq "true" }}
 {{- $name := $ephemeral | ternary "outbox.emptyDir.sizeLimit" "outbox.persistence.size" }}
 {{- $size := $ephemeral | ternary .root.Values.outbox.emptyDir.sizeLimit .root.Values.outbox.persistence.size }}
 {{- $most := include "flagsmith-heap-relay.known" (dict "config" .config "section" "outbox" "key" "max_bytes") }}
-{{- $needed := add (include "flagsmith-heap-relay.bytes" $most | int64) 8388608 }}
+{{- $bytes := include "flagsmith-heap-relay.bytes" $most | int64 }}
+{{- $needed := add ($shared | ternary (min $bytes 536870912) $bytes) 8388608 }}
 {{- if and $ephemeral (eq (toString .config.outbox.ephemeral) "false") }}
 {{- fail "config.outbox.ephemeral is false, but the outbox is in an emptyDir, which goes with its pod; leave it out, and set outbox.persistence.enabled for an outbox that stays" }}
 {{- end }}
 {{- if lt (include "flagsmith-heap-relay.bytes" $size | int64) $needed }}
 {{- fail (printf "%s is %s, too small for config.outbox.max_bytes (%s) and 8 MiB to deliver from when that is full; raise the one or lower the other" $name $size $most) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Relays that share an outbox share Heap's limits; and only they can leave delivery to others. */}}
+{{- define "flagsmith-heap-relay.checkFleet" -}}
+{{- if include "flagsmith-heap-relay.isShared" .config }}
+{{- if .root.Values.expectedPods }}
+{{- fail "expectedPods divides Heap's limits among pods, and those whose outbox is in Redis share them; leave it out" }}
+{{- end }}
+{{- else if .root.Values.senders.enabled }}
+{{- fail (printf "senders.enabled is true, but config.outbox.url is %s, which no other pod can read; write redis://host:6379/0 (the chart has to see it: a password alone may be a reference)" .config.outbox.url) }}
 {{- end }}
 {{- end }}

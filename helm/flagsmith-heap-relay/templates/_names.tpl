@@ -14,9 +14,23 @@
 {{- end }}
 {{- end }}
 
+{{/* Of what belongs to relays that do one thing: dict "root", "role". */}}
+{{- define "flagsmith-heap-relay.fullnameAs" -}}
+{{- include "flagsmith-heap-relay.fullname" .root }}{{ if eq .role "sender" }}-sender{{ end }}
+{{- end }}
+
 {{- define "flagsmith-heap-relay.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "flagsmith-heap-relay.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{/* Senders are pods apart: no caller is led to them. Takes dict "root", "role". */}}
+{{- define "flagsmith-heap-relay.selectorLabelsAs" -}}
+{{- $labels := include "flagsmith-heap-relay.selectorLabels" .root | fromYaml }}
+{{- if eq .role "sender" }}
+{{- $_ := set $labels "app.kubernetes.io/name" (printf "%s-sender" (include "flagsmith-heap-relay.name" .root | trunc 56 | trimSuffix "-")) }}
+{{- end }}
+{{- toYaml $labels }}
 {{- end }}
 
 {{- define "flagsmith-heap-relay.labels" -}}

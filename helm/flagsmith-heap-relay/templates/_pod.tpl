@@ -7,11 +7,18 @@ fsGroupChangePolicy: OnRootMismatch
 {{- end }}
 
 {{- define "flagsmith-heap-relay.container" -}}
+{{- include "flagsmith-heap-relay.containerAs" (dict "root" . "role" (include "flagsmith-heap-relay.role" .)) }}
+{{- end }}
+
+{{/* The container of a relay that does one thing: dict "root", "role". */}}
+{{- define "flagsmith-heap-relay.containerAs" -}}
+{{- $role := .role -}}
+{{- with .root -}}
 {{- $config := fromYaml (include "flagsmith-heap-relay.config" .) -}}
 name: {{ .Values.sidecar.name | quote }}
 image: {{ include "flagsmith-heap-relay.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-args: [run, -c, /etc/relay/config.yaml]
+args: [run, -c, /etc/relay/config.yaml{{ if ne $role "all" }}, --role, {{ $role }}{{ end }}]
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532
@@ -21,7 +28,9 @@ securityContext:
   capabilities: {drop: [ALL]}
   seccompProfile: {type: RuntimeDefault}
 ports:
+  {{- if ne $role "sender" }}
   - {name: {{ eq .Values.mode "service" | ternary "http" "relay-http" }}, containerPort: {{ $config.listen.port }}}
+  {{- end }}
   - {name: relay-admin, containerPort: {{ $config.admin.port }}}
 {{- with .Values.extraEnv }}
 env:
@@ -57,6 +66,7 @@ volumeMounts:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
+{{- end }}
 
 {{- define "flagsmith-heap-relay.resources" -}}
 {{- $copies := include "flagsmith-heap-relay.known" (dict "config" .config "section" "capture" "key" "memory") }}
@@ -67,9 +77,15 @@ volumeMounts:
 
 {{/* Volumes but for a StatefulSet's outbox, which comes of its claim template. */}}
 {{- define "flagsmith-heap-relay.volumes" -}}
+{{- include "flagsmith-heap-relay.volumesAs" (dict "root" . "role" (include "flagsmith-heap-relay.role" .)) }}
+{{- end }}
+
+{{- define "flagsmith-heap-relay.volumesAs" -}}
+{{- $role := .role -}}
+{{- with .root -}}
 - name: relay-config
   configMap: {name: {{ include "flagsmith-heap-relay.fullname" . | quote }}}
-{{- if include "flagsmith-heap-relay.isEphemeral" . }}
+{{- if or (include "flagsmith-heap-relay.isEphemeral" .) (eq $role "sender") }}
 - name: relay-outbox
   emptyDir: {sizeLimit: {{ .Values.outbox.emptyDir.sizeLimit | quote }}}
 {{- end }}
@@ -81,12 +97,16 @@ volumeMounts:
 {{ toYaml . }}
 {{- end }}
 {{- end }}
+{{- end }}
 
-{{/* Pods of the relay's own. */}}
+{{/* Pods of the relay's own: dict "root", "role". */}}
 {{- define "flagsmith-heap-relay.podTemplate" -}}
+{{- $role := .role }}
+{{- $labels := include "flagsmith-heap-relay.selectorLabelsAs" . | fromYaml }}
+{{- with .root -}}
 metadata:
   labels:
-    {{- merge (include "flagsmith-heap-relay.selectorLabels" . | fromYaml) (default dict .Values.podLabels) | toYaml | nindent 4 }}
+    {{- merge (deepCopy $labels) (default dict .Values.podLabels) | toYaml | nindent 4 }}
   annotations:
     {{- merge (dict "checksum/config" (include "flagsmith-heap-relay.config" . | sha256sum)) (default dict .Values.podAnnotations) | toYaml | nindent 4 }}
 spec:
@@ -117,13 +137,14 @@ spec:
   {{- end }}
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
-    {{- $pods := dict "matchLabels" (include "flagsmith-heap-relay.selectorLabels" $ | fromYaml) }}
+    {{- $pods := dict "matchLabels" $labels }}
     {{- range . }}
     - {{ hasKey . "labelSelector" | ternary . (set (deepCopy .) "labelSelector" $pods) | toYaml | nindent 6 | trim }}
     {{- end }}
   {{- end }}
   containers:
-    - {{ include "flagsmith-heap-relay.container" . | nindent 6 | trim }}
+    - {{ include "flagsmith-heap-relay.containerAs" (dict "root" . "role" $role) | nindent 6 | trim }}
   volumes:
-    {{- include "flagsmith-heap-relay.volumes" . | nindent 4 }}
+    {{- include "flagsmith-heap-relay.volumesAs" (dict "root" . "role" $role) | nindent 4 }}
+{{- end }}
 {{- end }}

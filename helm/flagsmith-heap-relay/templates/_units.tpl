@@ -45,3 +45,22 @@
 {{- end }}
 {{- uniq $ports | join " " }}
 {{- end }}
+
+{{/* A URL for each port of the Redis in config, with blanks between; nothing where there is none, or a socket. Sentinels
+     lead to a master at a port of its own: Redis' default. */}}
+{{- define "flagsmith-heap-relay.redisUrls" -}}
+{{- $url := .config.outbox.url }}
+{{- if regexMatch "^redis" $url }}
+{{- $place := regexReplaceAll "^[^:]*://(.*@)?" $url "" | regexFind "^[^/?]*" }}
+{{- if and (contains "${" $place) (not .policy.redis.ports) }}
+{{- fail (printf "networkPolicy.redis.ports is empty, and config.outbox.url names the host by reference; write the ports there, or the host out") }}
+{{- end }}
+{{- $sentinel := contains "+sentinel:" $url }}
+{{- $urls := $sentinel | ternary (list "redis://master:6379") list }}
+{{- range splitList "," $place }}
+{{- $port := regexFind ":[0-9]+$" . | default ($sentinel | ternary ":26379" ":6379") }}
+{{- $urls = append $urls (printf "redis://node%s" $port) }}
+{{- end }}
+{{- join " " $urls }}
+{{- end }}
+{{- end }}

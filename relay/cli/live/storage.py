@@ -9,8 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from relay.build import spool_bytes
 from relay.cli.live.finding import Finding, Result, failure, milliseconds
 from relay.cli.live.limits import in_thread, limited
+from relay.cli.live.shared import probe_redis
 from relay.config import OutboxConfig
 from relay.errors import OutboxError, OutboxOutdated
 from relay.outbox.faults import explain
@@ -33,14 +35,22 @@ Look = Callable[[str, Path, OutboxConfig], Finding]
 
 
 async def probe_outbox(settings: OutboxConfig) -> list[Finding]:
-    """Look from all sides at once at what `outbox.url` names."""
+    """Look from all sides at once at what `outbox.url` names, and `outbox.spool` beside it."""
+    if settings.redis:
+        found = await probe_redis(settings.redis, settings)
+        spool = settings.model_copy(update={"max_bytes": spool_bytes(settings)})
+        return [*found, *(await _probe_file("spool", spool, spool.spool_path) if spool.spool_path else ())]
     if settings.path is None:
         detail = "memory:// ends with the process, and with it what waits longer than shutdown.drain"
         return [Finding("outbox.file", Result.WARNING, detail, "name a file in outbox.url, unless this is for a try")]
+    return await _probe_file("outbox", settings, settings.path)
+
+
+async def _probe_file(part: str, settings: OutboxConfig, path: Path) -> list[Finding]:
     looks = {"file": _file, "owner": _owner, "disk": _disk, "space": _space, "file_system": _file_system}
     return await asyncio.gather(
         *(
-            limited(f"outbox.{name}", in_thread(partial(_look, look, f"outbox.{name}", settings.path, settings)), HUNG)
+            limited(f"{part}.{name}", in_thread(partial(_look, look, f"{part}.{name}", path, settings)), HUNG)
             for name, look in looks.items()
         )
     )

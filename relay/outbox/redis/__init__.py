@@ -24,6 +24,7 @@ tag, `flagsmith-heap-relay:1:{outbox}:`. What has one tag lies in one slot of a 
     sent:E           hash    W → what was sent last; used:E, a zset, has W by the hour of its last use
     memories         hash    E → how many are remembered
     writers          hash    relay → its last put, so that one whose answer was lost can be repeated; written: when
+    members          hash    relay → what it told of itself; members:seen, a zset, has relays by when
     budget:L         hash    what may be sent to a Heap app; budget:L W, a string, for an identity, until it is full
 
 On one server, with Sentinel too, there is one tag, so that a put is all or nothing whatever it holds. On a Cluster
@@ -36,7 +37,7 @@ Times are those of Redis: a script adds the whole seconds by which its clock is 
 is the same for all pods. Bytes are counted by the scripts, by what things take (measured), and bounded by `max_bytes`.
 """
 
-from relay.outbox.redis.address import RedisAddress
+from relay.fleet import RedisAddress
 from relay.outbox.redis.outbox import RedisOutbox
 
 __all__ = ["RedisAddress", "RedisOutbox"]

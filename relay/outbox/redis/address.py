@@ -1,15 +1,15 @@
 """Where Redis is, and a client for it."""
 
 import ssl
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
+
+from relay.fleet import RedisAddress
 
 # Of connecting, and of one answer. Redis answers in a millisecond; a failover takes seconds, and is not waited for.
 CONNECT_SECONDS = 1.0
@@ -20,33 +20,11 @@ CONNECTIONS = 16
 Client = Redis | RedisCluster
 
 
-@dataclass(frozen=True, slots=True)
-class RedisAddress:
-    """Which Redis, and as whom."""
-
-    # sentinel: *nodes* are Sentinels, which know the master of *service*.
-    kind: Literal["single", "sentinel", "cluster"] = "single"
-    # Host and port; one for a single server, some to begin with for the others.
-    nodes: tuple[tuple[str, int], ...] = (("127.0.0.1", 6379),)
-    db: int = 0
-    service: str = ""
-    # Of Redis' ACL; without a user the default one's.
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: bool = False
-    # A private authority's certificates instead of the system's.
-    ca_file: Path | None = None
-    # A Unix socket, instead of *nodes*.
-    unix: Path | None = None
-    # In front of every key.
-    prefix: str = "flagsmith-heap-relay:"
-
-    @property
-    def label(self) -> str:
-        """The address for people, without a password."""
-        place = str(self.unix) if self.unix else ",".join(f"{host}:{port}" for host, port in self.nodes)
-        service = f"/{self.service}" if self.kind == "sentinel" else ""
-        return f"Redis at {place}{service}"
+def label(address: RedisAddress) -> str:
+    """The address for people, without a password."""
+    place = str(address.unix) if address.unix else ",".join(f"{host}:{port}" for host, port in address.nodes)
+    service = f"/{address.service}" if address.kind == "sentinel" else ""
+    return f"Redis at {place}{service}"
 
 
 async def disconnect(client: Client) -> None:

@@ -11,13 +11,17 @@ import msgspec
 from redis import exceptions
 from redis.asyncio import RedisCluster
 
-from relay.outbox.redis.address import CONNECTIONS, RedisAddress, connect, disconnect
+from relay.errors import OutboxError
+from relay.fleet import RedisAddress
+from relay.outbox.redis.address import CONNECTIONS, connect, disconnect, label
 from relay.outbox.redis.faults import explain
 
 T = TypeVar("T")
 
 # Of one call, with connecting and with the one repeat of what may be repeated, in seconds.
 CALL_SECONDS = 5.0
+# How long a put waits for replicas, where it does, in milliseconds: they are as far as the master's next answer.
+REPLICAS_MILLISECONDS = 500
 
 Given = dict[str, Any]
 _encode = msgspec.msgpack.Encoder().encode
@@ -36,8 +40,9 @@ class Link:
     """One Redis, with its connections."""
 
     def __init__(self, address: RedisAddress) -> None:
-        self.label = address.label
+        self.label = label(address)
         self._client = connect(address)
+        self._replicas = address.wait_replicas
         # The client fails where there are more calls than connections.
         self._turns = asyncio.Semaphore(CONNECTIONS)
 
@@ -70,18 +75,38 @@ class Link:
 
     async def _run(self, name: str, key: str, arguments: tuple[bytes | str, ...]) -> Any:
         text, digest = script(name)
+        replicas = self._replicas if name == "put" else 0
         try:
-            return await self._again(("EVALSHA", digest, 1, key, *arguments))
+            return await self._again(("EVALSHA", digest, 1, key, *arguments), replicas)
         except exceptions.NoScriptError:
-            return await self._again(("EVAL", text, 1, key, *arguments))
+            return await self._again(("EVAL", text, 1, key, *arguments), replicas)
 
-    async def _again(self, words: tuple[Any, ...]) -> Any:
+    async def _again(self, words: tuple[Any, ...], replicas: int = 0) -> Any:
         try:
-            return await self._client.execute_command(*words)
+            return await self._execute(words, replicas)
         except exceptions.BusyLoadingError:
             raise
         except exceptions.ConnectionError:
+            return await self._execute(words, replicas)
+
+    async def _execute(self, words: tuple[Any, ...], replicas: int) -> Any:
+        """What Redis answers to *words*, once so many replicas have what they changed (redis.io/docs/commands/wait)."""
+        if not replicas:
             return await self._client.execute_command(*words)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*words)
+            pipeline.execute_command("WAIT", replicas, REPLICAS_MILLISECONDS)
+            # Not raised there: the error would quote the command, and with it what is private.
+            answer, reached = await pipeline.execute(raise_on_error=False)
+        for reply in (answer, reached):
+            if isinstance(reply, Exception):
+                raise reply
+        if reached < replicas:
+            raise OutboxError(
+                f"{self.label} has {reached} replicas that took a put in time, and wait_replicas in outbox.url asks for"
+                f" {replicas}; see to them, or lower that"
+            )
+        return answer
 
     async def _in_time(self, call: Callable[[], Awaitable[T]]) -> T:
         try:

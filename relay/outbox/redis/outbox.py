@@ -15,6 +15,7 @@ import structlog
 from relay.core.coalesce import newest
 from relay.core.daily import day_of
 from relay.errors import OutboxError
+from relay.fleet import Member, RedisAddress
 from relay.model import (
     Book,
     Coalescing,
@@ -37,7 +38,7 @@ from relay.model import (
 from relay.outbox import NOTHING_SENT, Tally
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import DAY, JOURNAL_SHARE, MEMORY_SHARE, SLICE, Total, compile_books
-from relay.outbox.redis.address import RedisAddress
+from relay.outbox.redis import members
 from relay.outbox.redis.fitness import Remark, remark
 from relay.outbox.redis.link import Link
 from relay.outbox.redis.parcel import Parcel
@@ -57,6 +58,8 @@ class RedisOutbox:
     two may be gone. A failover loses what was not replicated. Nothing is sent twice by that: a settlement that was
     lost makes its event go again under the same key.
 
+    A *guest* looks in or operates beside the relays, and leaves it to them to remark on Redis' settings.
+
     A call takes at most `CALL_SECONDS`. One that failed may have been carried out nevertheless, where only the answer
     was lost; a put is then not stored again by its repeat. *clock* is the pod's; it decides nothing but what "now" is
     called.
@@ -69,9 +72,11 @@ class RedisOutbox:
         max_bytes: int,
         dead_letter_share: float,
         journal_entries: int = 0,
+        guest: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
+        self._guest = guest
         self._bounds = Bounds(
             max_bytes=max_bytes,
             dead_letter_bytes=int(max_bytes * dead_letter_share),
@@ -87,11 +92,15 @@ class RedisOutbox:
         """Make an outbox, or join the relays on it. Raises OutboxError for one of a newer relay."""
         await self._require_not_newer()
         await self._shards.home.shard.open()
-        for one in await self.remarks():
+        for one in () if self._guest else await self.remarks():
             if one.advice:
                 log.warning(
                     "redis.unfit", outbox=self._link.label, setting=one.setting, value=one.detail, advice=one.advice
                 )
+
+    async def reach(self) -> None:
+        """Return once Redis answered. Raises OutboxError; writes nothing."""
+        await self._link.command("PING")
 
     async def remarks(self) -> list[Remark]:
         """What is to be said of Redis' settings, for whoever asks whether it keeps what it is told."""
@@ -154,6 +163,10 @@ class RedisOutbox:
             for known in await self._everywhere(lambda shard: shard.recall(whos)):
                 found |= {who: newest(sent, found.get(who)) for who, sent in known.items()}
         return found
+
+    def recollect(self, who: Who) -> Sent | None:  # noqa: ARG002 - the protocol's
+        """Never: another relay may have sent something just now."""
+        return None
 
     async def remembered(self) -> dict[str, int]:
         """Read the counts that are kept."""
@@ -293,6 +306,18 @@ class RedisOutbox:
         if len(found) == 1:
             return found[0]
         return sorted((trace for traces in found for trace in traces), key=lambda trace: -trace.at)[:limit]
+
+    async def announce(self, member: Member, *, now: float) -> None:  # noqa: ARG002 - Redis has a clock
+        """Told with one script; seen by Redis' clock."""
+        await members.announce(self._shards.home.shard, member)
+
+    async def depart(self, name: str) -> None:
+        """Told likewise."""
+        await members.depart(self._shards.home.shard, name)
+
+    async def members(self, *, now: float) -> list[Member]:  # noqa: ARG002
+        """Read in one script, a thousand within some milliseconds."""
+        return await members.members(self._shards.home.shard)
 
     async def usage(self) -> Usage:
         """Read the counts that the scripts keep; the fullest place decides whether there is room."""

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from relay.fleet import RedisAddress
 from relay.model import Lane
 from relay.outbox.bookkeeping import slices
-from relay.outbox.redis.address import RedisAddress
 from relay.outbox.redis.link import Link
 from relay.outbox.redis.shard import Bounds, Shard
 from relay.outbox.redis.wire import lane_name

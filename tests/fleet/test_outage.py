@@ -1,0 +1,117 @@
+"""Redis goes away and comes back: flags go on, and every event reaches Heap once."""
+
+import asyncio
+import os
+import signal
+
+import aiohttp
+import pytest
+
+from relay.app import Relay
+from tests.conftest import APP_ID
+from tests.fleet.conftest import Fleet
+from tests.test_app import identify
+
+SPOOLS = pytest.mark.parametrize("spool", [None, "sqlite:///spool.db"], ids=["memory", "sqlite"])
+
+
+async def until_all_are_delivered(fleet: Fleet, names: list[str]) -> None:
+    """Each of them once."""
+    await fleet.heap.wait_for_events(len(names), within=30)
+    assert sorted(str(event.identity) for event in fleet.heap.stored(APP_ID)) == sorted(names)
+
+
+def spooled(relay: Relay) -> int:
+    assert relay.parts.spool
+    return relay.parts.spool.kept.total()
+
+
+@SPOOLS
+async def test_a_redis_that_was_killed_costs_nothing(
+    fleet: Fleet, http: aiohttp.ClientSession, spool: str | None
+) -> None:
+    async with fleet.member("one", spool=spool) as relay:
+        await identify(http, relay, "before")
+        fleet.redis.kill()
+        for number in range(20):
+            await identify(http, relay, f"during-{number}")
+        assert spooled(relay) == 20
+
+        fleet.redis.start()
+        await identify(http, relay, "after")
+        await until_all_are_delivered(fleet, ["before", *(f"during-{number}" for number in range(20)), "after"])
+
+        assert spooled(relay) == 0
+        await relay.parts.capture.drained()
+        book = (await relay.outbox.books())["tests"]
+        assert (book.captured, book.refused) == (22, {})
+
+
+async def test_a_redis_that_hangs_costs_nothing(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    async with fleet.member("one") as relay:
+        await identify(http, relay, "before")
+        os.kill(fleet.redis.process.pid, signal.SIGSTOP)
+        try:
+            for number in range(5):
+                await identify(http, relay, f"during-{number}")
+            assert spooled(relay) == 5
+        finally:
+            os.kill(fleet.redis.process.pid, signal.SIGCONT)
+
+        await until_all_are_delivered(fleet, ["before", *(f"during-{number}" for number in range(5))])
+
+
+async def test_flags_do_not_wait_for_a_redis_that_hangs(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    """The answer after the commit waits for nothing; what waits is the capture."""
+    async with fleet.member("one", commit="after_answer") as relay:
+        await identify(http, relay, "before")
+        os.kill(fleet.redis.process.pid, signal.SIGSTOP)
+        try:
+            await asyncio.gather(*(identify(http, relay, f"during-{number}") for number in range(20)))
+            assert relay.parts.capture.at_risk >= 20
+        finally:
+            os.kill(fleet.redis.process.pid, signal.SIGCONT)
+
+
+async def test_a_relay_starts_while_redis_is_away(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    fleet.redis.kill()
+    async with fleet.member("one") as relay:
+        await identify(http, relay, "ada")
+        assert spooled(relay) == 1
+
+        fleet.redis.start()
+        await until_all_are_delivered(fleet, ["ada"])
+
+
+async def test_a_spool_in_a_file_outlives_its_relay(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    fleet.redis.kill()
+    async with fleet.member("one", spool="sqlite:///spool.db") as relay:
+        await identify(http, relay, "ada")
+
+    fleet.redis.start()
+    async with fleet.member("one", spool="sqlite:///spool.db"):
+        await until_all_are_delivered(fleet, ["ada"])
+
+
+async def test_a_spool_in_memory_is_emptied_before_its_relay_ends(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    """As far as shutdown.drain allows."""
+    fleet.redis.kill()
+    async with fleet.member("one", "proxy") as relay:
+        await identify(http, relay, "ada")
+        relay.stop()
+        fleet.redis.start()
+
+    async with fleet.member("two", "sender"):
+        await until_all_are_delivered(fleet, ["ada"])
+
+
+async def test_a_redis_without_memory_is_one_that_is_away(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    async with fleet.member("one") as relay:
+        await identify(http, relay, "before")
+        with fleet.redis.client() as operator:
+            operator.config_set("maxmemory", "1mb")
+            await identify(http, relay, "during")
+            assert spooled(relay) == 1
+            operator.config_set("maxmemory", "0")
+
+        await until_all_are_delivered(fleet, ["before", "during"])
