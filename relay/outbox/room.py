@@ -2,6 +2,8 @@
 
 from relay.outbox.puts import Put, can_be_kept
 
+# Of one put, events and journal entries: the tables learn of many at once as cheaply as of a few puts.
+SMALL_ENTRIES = 250
 # Of what is kept: then the tables have to learn of it, which takes hundredths of a second.
 KEPT_ENTRIES = 1000
 KEPT_BYTES = 2 * 2**20
@@ -27,6 +29,7 @@ class Room:
         """Whether *put* may be kept, too."""
         return (
             self._is_ample
+            and put.entries <= SMALL_ENTRIES
             and self._entries + put.entries <= KEPT_ENTRIES
             and self._bytes + _size(put) <= KEPT_BYTES
             and can_be_kept(put)

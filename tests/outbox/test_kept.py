@@ -10,7 +10,7 @@ import pytest
 from relay.errors import OutboxError
 from relay.model import Coalescing, DeadLetter, JournalEntry, Repeats
 from relay.outbox.puts import Put, decode, encode, joined
-from relay.outbox.room import KEPT_ENTRIES
+from relay.outbox.room import KEPT_ENTRIES, SMALL_ENTRIES
 from relay.outbox.sqlite import SqliteOutbox
 from tests.outbox.boxes import (
     NOON,
@@ -98,6 +98,15 @@ async def test_what_depends_on_the_moment_is_stored_at_once(
         await outbox.put(events(1), [], {})
 
         await outbox.put(events(1), dead, {}, (), coalescing)
+
+        assert kept(tmp_path) == 0
+
+
+async def test_a_large_put_is_stored_at_once(tmp_path: Path) -> None:
+    async with opened(make_outbox("sqlite", tmp_path)) as outbox:
+        await outbox.put(events(1), [], {})
+
+        await outbox.put(events(SMALL_ENTRIES + 1), [], {})
 
         assert kept(tmp_path) == 0
 
