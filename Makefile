@@ -2,7 +2,8 @@
 # make run CONFIG=my.yaml   the relay with your file
 # make test                 every check; installs what is missing
 # make image                build the image for real and run it as a cluster does; installs what is missing
-# make bench                the relay beside a plain proxy, on this machine
+# make bench                the relay beside a plain proxy, on this machine; writes the figures into docs/performance.md
+# make bench-check          exits 1 where a target of the bench is missed
 # make lock                 write requirements/*.txt and the SDKs' lock file anew (ARGS=--upgrade: with the newest versions)
 # make chart-schema         write the relay's schema into the chart's, after a change of the YAML's
 # make clean                remove what the others made
@@ -10,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test image bench lock chart-schema clean
+.PHONY: run test image bench bench-check lock chart-schema clean
 
 VENV := .venv
 SDKS := tests/sdk/node_modules/.package-lock.json
@@ -33,7 +34,10 @@ image: $(VENV)/.test
 	pytest tests/image -m image
 
 bench: $(VENV)/.test
-	@exec python -m bench $(ARGS)
+	@exec python -m bench --write $(ARGS)
+
+bench-check: $(VENV)/.test
+	@exec python -m bench --check --only comparison --only memory --only start $(ARGS)
 
 # The lock tool, uv, is the only thing here that has to be installed by hand: only maintainers need it.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

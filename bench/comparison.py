@@ -1,7 +1,7 @@
 """The relay beside a plain proxy: requests a second, added latency and processor time, under the same load."""
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +46,34 @@ class Contender:
 class Comparison:
     """All contenders under the same load."""
 
-    figures: Mapping[str, Figures]
+    # By name, round after round: what stood beside each other in one round may be compared.
+    rounds: Sequence[Mapping[str, Figures]]
     # What the relay made of all identity calls meanwhile; refused ones cost less than they should.
     captured: int
     refused: int
     # The part of the answers that were unchanged, where only changes are sent.
     unchanged: float
+
+    def median(self, name: str) -> Figures:
+        """Of each figure of *name*."""
+        seen = [round_[name] for round_ in self.rounds]
+        return Figures(
+            per_second=statistics.median(each.per_second for each in seen),
+            cpu_microseconds=statistics.median(each.cpu_microseconds for each in seen),
+            p50=statistics.median(each.p50 for each in seen),
+            p99=statistics.median(each.p99 for each in seen),
+            failures=sum(each.failures for each in seen),
+        )
+
+    def ratios(self, name: str, of: Callable[[Figures], float], base: str = BASELINE) -> Sequence[float]:
+        """How many times the *base*'s the figure is, in each round, ascending."""
+        return sorted(of(round_[name]) / of(round_[base]) for round_ in self.rounds)
+
+    def added(self, name: str, of: Callable[[Figures], float]) -> Sequence[float]:
+        """How many times what the baseline adds to a call without a proxy, in each round, ascending."""
+        return sorted(
+            (of(each[name]) - of(each[DIRECT])) / (of(each[BASELINE]) - of(each[DIRECT])) for each in self.rounds
+        )
 
 
 def compare(folder: Path, rounds: int, seconds: int) -> Comparison:
@@ -77,7 +99,7 @@ def compare(folder: Path, rounds: int, seconds: int) -> Comparison:
         seen = [{each.name: _measure(each, seconds) for each in answering} for _ in range(rounds)]
         captured, unchanged = (now - then for now, then in zip(_unchanged(on_change), before, strict=True))
         return Comparison(
-            figures={each.name: _median([round_[each.name] for round_ in seen]) for each in answering},
+            rounds=seen,
             captured=int(capturing.figure("relay_captured_total")),
             refused=int(capturing.figure("relay_refused_total")),
             unchanged=unchanged / captured,
@@ -128,14 +150,4 @@ def _figures(busy: Load, single: Load, cpu_seconds: float) -> Figures:
         p50=single.p50,
         p99=single.p99,
         failures=busy.failures + single.failures,
-    )
-
-
-def _median(rounds: Sequence[Figures]) -> Figures:
-    return Figures(
-        per_second=statistics.median(each.per_second for each in rounds),
-        cpu_microseconds=statistics.median(each.cpu_microseconds for each in rounds),
-        p50=statistics.median(each.p50 for each in rounds),
-        p99=statistics.median(each.p99 for each in rounds),
-        failures=sum(each.failures for each in rounds),
     )

@@ -23,6 +23,8 @@ ENVIRONMENTS = 4
 class Memory:
     """Resident memory in MB at rest, and how much work came before it."""
 
+    # Before the first request.
+    idle: float
     captured: int
     waiting: int
     now: float
@@ -36,6 +38,7 @@ def memory(folder: Path) -> Memory:
         heap = stack.enter_context(ExitStack())
         heap_url = heap.enter_context(python("bench.heap", free_port())).url
         measured = stack.enter_context(relay(folder, "memory", origin.url, heap_url, ENVIRONMENTS))
+        idle = measured.process.memory("VmRSS")
         while measured.figure("relay_captured_total") < CAPTURED - WAITING:
             _ask(measured, 4)
         measured.wait_until_delivered()
@@ -45,6 +48,7 @@ def memory(folder: Path) -> Memory:
         measured.process.rest()
         time.sleep(GIVE_BACK_SECONDS + 1)
         return Memory(
+            idle=idle,
             captured=int(measured.figure("relay_captured_total")),
             waiting=int(measured.figure("relay_outbox_events")),
             now=measured.process.memory("VmRSS"),

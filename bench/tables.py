@@ -1,0 +1,86 @@
+"""The bench's figures as Markdown, and into the page that shows them."""
+
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bench.comparison import BASELINE, BUSY_CONNECTIONS, DIRECT, Comparison, Figures
+from bench.footprint import Memory
+from bench.watched import Cost
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+
+
+def write(sections: Mapping[str, str], page: Path = PAGE) -> None:
+    """Put each of *sections* between its marks on the page, in place of an earlier run's."""
+    text = page.read_text()
+    for name, section in sections.items():
+        found = re.compile(rf"(<!-- bench: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        if not found.search(text):
+            raise SystemExit(f"{page} has no place for {name}: <!-- bench: {name} --> and <!-- end -->")
+        text = found.sub(lambda marks, section=section: f"{marks[1]}{section.strip()}{marks[2]}", text)  # type: ignore[misc]  # a default in a lambda
+    page.write_text(text)
+
+
+def comparison(seen: Comparison) -> str:
+    """One line for each contender, and whether the relay did all of its work meanwhile."""
+    figures: Mapping[str, Callable[[Figures], float]] = {
+        f"requests/s ({BUSY_CONNECTIONS} connections)": lambda each: each.per_second,
+        "CPU µs per request": lambda each: each.cpu_microseconds,
+        "added p50 µs (1 connection)": lambda each: each.p50,
+        "added p99 µs (1 connection)": lambda each: each.p99,
+    }
+    lines = [row(["", *figures, "failures"]), row(["---", *["---:"] * (len(figures) + 1)])]
+    direct = seen.median(DIRECT)
+    for name in seen.rounds[0]:
+        median, cells = seen.median(name), []
+        for title, of in figures.items():
+            is_added = title.startswith("added")
+            number = of(median) - of(direct) if is_added else of(median)
+            ratios = seen.added(name, of) if is_added else seen.ratios(name, of)
+            cells.append(f"{number:,.0f}" if name in {DIRECT, BASELINE} else f"{number:,.0f} ({spread(ratios)})")
+        lines.append(row([name, *cells, str(median.failures)]))
+    work = f"The relay captured {seen.captured:,} answers meanwhile, and refused {seen.refused:,} of them."
+    news = f"To the relay that sends on change {seen.unchanged:.0%} of its answers were unchanged."
+    return "\n".join([*lines, "", f"Medians of {len(seen.rounds)} rounds. {work} {news}"])
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The median of ascending *ratios*, and the first and last."""
+    return f"{statistics.median(ratios):.2f}x, {ratios[0]:.2f} to {ratios[-1]:.2f}"
+
+
+def watched(costs: Sequence[Cost]) -> str:
+    """One line for each case, each figure with its ratio to the first's."""
+    first = costs[0]
+    figures = ["requests/s", "CPU µs per request", "p50 µs (1 connection)", "p99 µs (1 connection)"]
+    lines = [row(["environments", "watched", *figures]), row(["---:", "---", *["---:"] * len(figures)])]
+    for each in costs:
+        cells = [
+            ratio(each.per_second, first.per_second),
+            ratio(each.cpu_microseconds, first.cpu_microseconds),
+            ratio(each.p50, first.p50),
+            ratio(each.p99, first.p99),
+        ]
+        lines.append(row([f"{each.environments:,}", "yes" if each.watched else "no", *cells]))
+    return "\n".join(lines)
+
+
+def ratio(figure: float, base: float) -> str:
+    """A figure, and how many times the baseline's it is."""
+    return f"{figure:,.0f} ({figure / base:.2f}x)"
+
+
+def row(cells: Iterable[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def memory(used: Memory) -> str:
+    """How much memory the relay takes before and after its work."""
+    work = f"after {used.captured:,} captured requests, with {used.waiting:,} events waiting"
+    return (
+        f"{used.idle:.0f} MB resident before the first request; {used.now:.0f} MB at rest {work}; {used.highest:.0f} MB"
+        " at most."
+    )
