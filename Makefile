@@ -3,6 +3,7 @@
 # make test                 every check; installs what is missing
 # make image                build the image for real and run it as a cluster does; installs what is missing
 # make bench                the relay beside a plain proxy, on this machine
+# make faults               every fault on every outbox, an hour; FORM=short: each of them once, in minutes
 # make lock                 write requirements/*.txt and the SDKs' lock file anew (ARGS=--upgrade: with the newest versions)
 # make chart-schema         write the relay's schema into the chart's, after a change of the YAML's
 # make clean                remove what the others made
@@ -10,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test image bench lock chart-schema clean
+.PHONY: run test image bench faults lock chart-schema clean
 
 VENV := .venv
 SDKS := tests/sdk/node_modules/.package-lock.json
@@ -34,6 +35,10 @@ image: $(VENV)/.test
 
 bench: $(VENV)/.test
 	@exec python -m bench $(ARGS)
+
+faults: $(VENV)/.test
+	@scripts/system
+	@exec python -m faults --form $(or $(FORM),long) $(ARGS)
 
 # The lock tool, uv, is the only thing here that has to be installed by hand: only maintainers need it.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
