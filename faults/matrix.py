@@ -59,8 +59,9 @@ How to read it:
   `commit_timeout` ({timeout:.0f} ms).
 * *Flags failed* are calls that ended without a whole 200; behind the + those that found nobody listening, while the
   relay was being started again.
-* *Added p99* is what the fault adds to the 99th percentile of the calls that succeeded; several rows are measured at
-  once on one machine, so that small differences mean nothing.
+* *Added p99* is what the relay adds to the 99th percentile of the calls that succeed while the fault lasts, in
+  comparison with the same calls at the same time past the relay. Several rows are measured at once, on a machine that
+  others use as well, so that small differences mean nothing.
 * *Recovery* are the seconds from the fault's end until Heap has every event that was captured before it. An event
   leaves within 2 s of its answer when nothing is wrong. Where a clock runs fast they are seconds of that clock.
 * *Books off* is the greatest `relay_books_difference` of all that were seen, one each second.

@@ -38,7 +38,7 @@ async def inflict(fault: Fault, stage: Stage) -> Span:
             await asyncio.sleep(fault.seconds(stage.form))
         span = Span(began, time.monotonic())
         await asyncio.sleep(AFTER_SECONDS)
-        await stage.traffic.end()
+        await asyncio.gather(stage.traffic.end(), stage.direct.end())
     finally:
         watching.cancel()
         with suppress(asyncio.CancelledError):
@@ -55,6 +55,7 @@ async def count(stage: Stage, span: Span, store: str) -> Seen:
     stored = await stage.heap.tell("stored")
     return Seen(
         calls=stage.traffic.calls,
+        direct=stage.direct.calls,
         span=span,
         stored=[(identity, at) for identity, at in stored["events"]],
         heap_clock=stage.heap_clock,

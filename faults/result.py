@@ -26,6 +26,8 @@ class Seen:
     """All that a row left behind, seen from outside."""
 
     calls: Sequence[Call]
+    # The same calls at the same time, past the relay.
+    direct: Sequence[Call]
     span: Span
     # The identity of each event that Heap has, and when it was stored on Heap's clock; which maps a moment to that.
     stored: Sequence[tuple[str, float]]
@@ -68,7 +70,7 @@ class Result:
     # Calls that ended without a whole 200; of those, the ones that found nobody listening.
     failed: int = 0
     unheard: int = 0
-    # What the fault adds to the 99th percentile of a call.
+    # What the relay adds to the 99th percentile of a call while the fault lasts.
     added_p99_ms: float = 0.0
     # Until Heap had all that was captured before the fault's end.
     recovery_seconds: float = 0.0
@@ -104,7 +106,7 @@ def measure(fault: Fault, store: str, form: str, seen: Seen) -> Result:
         risked_ms=max((until_end(call, seen) for call in risked), default=0.0) * 1000 if lost else 0.0,
         failed=sum(call.failed for call in seen.calls),
         unheard=sum(call.refused for call in seen.calls),
-        added_p99_ms=p99(_during(seen)) - p99([call for call in seen.calls if call.sent < seen.span.began]),
+        added_p99_ms=p99(during(seen.span, seen.calls)) - p99(during(seen.span, seen.direct)),
         recovery_seconds=recovery(seen, heard),
         books_difference=max(seen.differences, default=0.0),
         samples=len(seen.differences),
@@ -114,8 +116,9 @@ def measure(fault: Fault, store: str, form: str, seen: Seen) -> Result:
     return judge(fault, result, seen)
 
 
-def _during(seen: Seen) -> list[Call]:
-    return [call for call in seen.calls if seen.span.began <= call.sent <= seen.span.ended]
+def during(span: Span, calls: Sequence[Call]) -> list[Call]:
+    """Those of *calls* that were sent while the fault lasted."""
+    return [call for call in calls if span.began <= call.sent <= span.ended]
 
 
 def is_at_risk(call: Call, seen: Seen) -> bool:

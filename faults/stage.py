@@ -29,6 +29,7 @@ from faults.traffic import Traffic
 ENVIRONMENT = "faults"
 APP_ID = "1234567890"
 CALLS_PER_SECOND = 40
+DIRECT_PER_SECOND = 20
 SAMPLE_SECONDS = 1.0
 # After this long without anything waiting all is delivered: the gauges are a second old at most.
 QUIET_SAMPLES = 3
@@ -61,6 +62,8 @@ class Stage:
         self.heap: StandIn
         self.flagsmith: StandIn
         self.traffic: Traffic
+        # The same calls past the relay, to Flagsmith itself.
+        self.direct: Traffic
         self.shim: Shim | None = None
         self.group: Group | None = None
         self.samples: list[Sample] = []
@@ -147,17 +150,19 @@ class Stage:
             self.heap = await stack.enter_async_context(standin(self.folder, "heap", heap_port, *self._heap()))
             self.flagsmith = await stack.enter_async_context(standin(self.folder, "flagsmith", flagsmith_port))
             self._http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
-            self._write(outbox, f"{self.scene.heap}:{heap_port}", f"http://127.0.0.1:{flagsmith_port}")
+            self._flagsmith_url = f"http://127.0.0.1:{flagsmith_port}"
+            self._write(outbox, f"{self.scene.heap}:{heap_port}")
             stack.push_async_callback(self._end_relay)
             await self.relay.start()
             self.traffic = await stack.enter_async_context(Traffic(self.url, CALLS_PER_SECOND))
+            self.direct = await stack.enter_async_context(Traffic(self._flagsmith_url, DIRECT_PER_SECOND))
             yield self
 
     def restore_settings(self) -> None:
         """The YAML as it was at first."""
         self.relay.config.write_text(yaml.safe_dump(self._settings))
 
-    def _write(self, outbox: dict[str, object], heap: str, flagsmith: str) -> None:
+    def _write(self, outbox: dict[str, object], heap: str) -> None:
         port, admin = reserve_port(), reserve_port()
         self.url, self.admin = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
         environment = {"name": ENVIRONMENT, "keys": [CLIENT_KEY], "heap": {"app_id": APP_ID, "url": heap}}
@@ -166,7 +171,7 @@ class Stage:
             "admin": {"port": admin},
             "log": {"format": "json"},
             "reload": "1s",
-            "upstream": {"url": flagsmith},
+            "upstream": {"url": self._flagsmith_url},
             "outbox": outbox,
             "shutdown": {"grace": "0s", "finish": "10s", "drain": "0s"},
             "environments": [environment],

@@ -48,7 +48,7 @@ class Call:
 
 
 class Traffic:
-    """Calls to the relay at *url*, *rate* a second whatever becomes of them, from entering it to leaving it."""
+    """Calls to the server at *url*, *rate* a second whatever becomes of them, from entering it to leaving it."""
 
     def __init__(self, url: str, rate: float) -> None:
         self._url = f"{url}/api/v1/identities/"

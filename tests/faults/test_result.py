@@ -22,6 +22,7 @@ def call(identity: str, sent: float, *, seconds: float = 0.01, status: int = 200
 # A call before the fault, one while it lasts and one after it; each became an event.
 GOOD = Seen(
     calls=[call("ada", 1.0), call("grace", 6.0), call("linus", 12.0)],
+    direct=[call("ada", 6.0, seconds=0.002)],
     span=Span(5.0, 10.0),
     stored=[("ada", 3.0), ("grace", 14.5), ("linus", 15.0)],
     heap_clock=lambda at: at,
@@ -45,6 +46,10 @@ def test_a_row_without_a_flaw_misses_nothing() -> None:
     seen = result()
 
     assert (seen.calls, seen.delivered, seen.lost, seen.failed, seen.missed) == (3, 3, 0, 0, ())
+
+
+def test_the_relay_adds_what_the_same_calls_do_not_take_without_it() -> None:
+    assert result().added_p99_ms == pytest.approx(8.0)
 
 
 def test_recovery_lasts_until_heap_has_the_last_event_from_before_the_faults_end() -> None:
