@@ -44,7 +44,7 @@ class Fault:
     side: Side
     inflict: Callable[["Stage"], AbstractAsyncContextManager[None]]
     short: float = 8.0
-    long: float = 60.0
+    long: float = 30.0
     scene: Scene = Scene()
     # Events that Heap alone refuses.
     dead_letters: int = 0

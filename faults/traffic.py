@@ -63,7 +63,6 @@ class Traffic:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"X-Environment-Key": CLIENT_KEY, "Accept-Encoding": "identity"},
             auto_decompress=False,
-            max_field_size=2**22,
         )
         self._pacer = asyncio.create_task(self._keep_asking())
         return self
