@@ -6,6 +6,7 @@
 # make bench                the relay beside a plain proxy, on this machine
 # make faults               every fault on every outbox, an hour; FORM=short: each of them once, in minutes
 # make fuzz                 many more examples of what callers, Flagsmith, Heap and YAML files may bring
+# make soak                 steady calls for SECONDS=600 at RATE=100 a second, and what the relay takes meanwhile
 # make lock                 write requirements/*.txt and the SDKs' lock file anew (ARGS=--upgrade: with the newest versions)
 # make chart-schema         write the relay's schema into the chart's, after a change of the YAML's
 # make clean                remove what the others made
@@ -13,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test audit image bench faults fuzz lock chart-schema clean
+.PHONY: run test audit image bench faults fuzz soak lock chart-schema clean
 
 VENV := .venv
 SDKS := tests/sdk/node_modules/.package-lock.json
@@ -49,6 +50,9 @@ faults: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	pytest tests/fuzz tests/config/test_file.py --hypothesis-profile fuzz --timeout 0 $(ARGS)
+
+soak: $(VENV)/.test
+	@exec python -m faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RATE),--rate $(RATE)) $(ARGS)
 
 # The lock tool, uv, is the only thing here that has to be installed by hand: only maintainers need it.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

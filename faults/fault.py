@@ -21,6 +21,7 @@ class NotRun(Exception):
 class Scene:
     """What a fault needs to be there from the start."""
 
+    calls_per_second: float = 40
     # The relay runs under the preload of faults/shim.c.
     preload: bool = False
     # How many times as fast the relay's and Heap's clocks run.

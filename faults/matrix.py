@@ -11,9 +11,10 @@ from pathlib import Path
 
 import aiohttp
 
+from faults.fault import Scene
 from faults.result import Result
 from faults.rows import ROWS
-from faults.stage import CALLS_PER_SECOND, COMMIT_SECONDS
+from faults.stage import COMMIT_SECONDS
 from faults.stores import COMMIT_TIMEOUT_SECONDS
 from relay import __version__
 
@@ -76,8 +77,8 @@ def page(results: Sequence[Result]) -> str:
     )
     parts = [
         INTRODUCTION.format(
-            rate=CALLS_PER_SECOND,
-            measured=datetime.now(UTC).strftime("on %Y-%m-%d"),
+            rate=Scene().calls_per_second,
+            measured=today(),
             version=__version__,
             machine=machine(),
             verdict=verdict,
@@ -142,6 +143,11 @@ def risk(each: Result) -> Sequence[str]:
 def row(texts: Iterable[str]) -> str:
     """A line of a Markdown table."""
     return f"| {' | '.join(texts)} |"
+
+
+def today() -> str:
+    """The day of the measurement."""
+    return datetime.now(UTC).strftime("on %Y-%m-%d")
 
 
 def machine() -> str:

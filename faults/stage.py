@@ -28,7 +28,6 @@ from faults.traffic import Traffic
 
 ENVIRONMENT = "faults"
 APP_ID = "1234567890"
-CALLS_PER_SECOND = 40
 DIRECT_PER_SECOND = 20
 SAMPLE_SECONDS = 1.0
 # After this long without anything waiting all is delivered: the gauges are a second old at most.
@@ -47,6 +46,10 @@ class Sample:
     # The sum of what the books of all environments are off by.
     difference: float
     waiting: float
+    # How long the oldest event has waited, in seconds.
+    oldest: float
+    # Of the outbox's storage in use.
+    size: float
     failing: float
     commit_timeouts: float
 
@@ -154,7 +157,7 @@ class Stage:
             self._write(outbox, f"{self.scene.heap}:{heap_port}")
             stack.push_async_callback(self._end_relay)
             await self.relay.start()
-            self.traffic = await stack.enter_async_context(Traffic(self.url, CALLS_PER_SECOND))
+            self.traffic = await stack.enter_async_context(Traffic(self.url, self.scene.calls_per_second))
             self.direct = await stack.enter_async_context(Traffic(self._flagsmith_url, DIRECT_PER_SECOND))
             yield self
 
@@ -225,6 +228,8 @@ def read_sample(metrics: str) -> Sample:
     return Sample(
         difference=sums.get("relay_books_difference", 0.0),
         waiting=sums.get("relay_outbox_events", 0.0),
+        oldest=sums.get("relay_outbox_oldest_seconds", 0.0),
+        size=sums.get("relay_outbox_bytes", 0.0),
         failing=sums.get("relay_outbox_failing", 0.0),
         commit_timeouts=sums.get("relay_commit_timeouts_total", 0.0),
     )
