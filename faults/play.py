@@ -65,6 +65,7 @@ async def count(stage: Stage, span: Span, store: str) -> Seen:
         book=await stage.book(),
         differences=[sample.difference for sample in stage.samples],
         commit_timeouts=int(total([sample.commit_timeouts for sample in stage.samples])),
+        capture_failures=int(total([sample.capture_failures for sample in stage.samples])),
         at_risk=stage.at_risk,
         before_answer="before_answer" in store,
         notes=stage.notes,

@@ -39,6 +39,8 @@ class Seen:
     book: dict[str, Any]
     differences: Sequence[float]
     commit_timeouts: int
+    # Answers that capture could make no copy of; the relay has a metric of them, and no book.
+    capture_failures: int
     at_risk: Sequence[tuple[float, float]]
     before_answer: bool
     notes: Sequence[str]
@@ -88,6 +90,7 @@ def measure(fault: Fault, store: str, form: str, seen: Seen) -> Result:
     times = Counter(identity for identity, _ in seen.stored)
     missing = [call for identity, call in heard.items() if identity not in times and identity not in seen.dead]
     not_kept = Counter(seen.book["skipped"]) + Counter(seen.book["refused"])
+    not_kept += Counter({"capture_failed": seen.capture_failures})
     risked = [call for call in missing if is_at_risk(call, seen)]
     lost = max(0, len(missing) - not_kept.total())
     result = Result(

@@ -52,6 +52,7 @@ class Sample:
     size: float
     failing: float
     commit_timeouts: float
+    capture_failures: float
 
 
 class Stage:
@@ -232,6 +233,7 @@ def read_sample(metrics: str) -> Sample:
         size=sums.get("relay_outbox_bytes", 0.0),
         failing=sums.get("relay_outbox_failing", 0.0),
         commit_timeouts=sums.get("relay_commit_timeouts_total", 0.0),
+        capture_failures=sums.get("relay_capture_failures_total", 0.0),
     )
 
 

@@ -32,6 +32,7 @@ GOOD = Seen(
     book=BOOK,
     differences=[0.0],
     commit_timeouts=0,
+    capture_failures=0,
     at_risk=(),
     before_answer=False,
     notes=(),
@@ -78,6 +79,12 @@ def test_what_the_relay_counts_as_not_kept_is_not_lost() -> None:
     seen = result(stored=GOOD.stored[:2], book={**BOOK, "refused": {"outbox_full": 1}})
 
     assert (seen.lost, seen.not_kept, seen.missed) == (0, {"outbox_full": 1}, ())
+
+
+def test_what_capture_could_not_copy_is_counted_with_it() -> None:
+    seen = result(stored=GOOD.stored[:2], capture_failures=1)
+
+    assert (seen.lost, seen.not_kept, seen.missed) == (0, {"capture_failed": 1}, ())
 
 
 def test_a_call_answered_in_the_last_commit_interval_before_a_kill_is_risked_and_told() -> None:
