@@ -109,7 +109,7 @@ class Stage:
                 self.samples.append(read_sample(await answer.text()))
 
     async def settle(self) -> None:
-        """Return once nothing waits for Heap. Raises TimeoutError with what does."""
+        """Return once nothing waits for Heap, or for being read. Raises TimeoutError with what does."""
         quiet, ends = 0, time.monotonic() + PATIENCE_SECONDS
         while quiet < QUIET_SAMPLES:
             seen = len(self.samples)
@@ -117,10 +117,17 @@ class Stage:
             if not self.relay.runs:
                 raise RuntimeError("the relay has died")
             last = self.samples[-1] if len(self.samples) > seen else None
-            quiet = quiet + 1 if last and not (last.waiting or last.failing) else 0
+            busy = last is None or last.waiting or last.failing or await self._in_hand()
+            quiet = 0 if busy else quiet + 1
             if time.monotonic() > ends:
                 raise TimeoutError(f"{last.waiting if last else '?'} events wait after {PATIENCE_SECONDS:.0f} s")
             await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _in_hand(self) -> int:
+        """How many answers were captured and are in no book yet."""
+        async with self._http.get(f"{self.admin}/status.json") as answer:
+            status = await answer.json()
+        return sum(int(environment["in_hand"]) for environment in status["environments"])
 
     async def keep_sampling(self) -> None:
         """One sample a second, until cancelled."""

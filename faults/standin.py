@@ -46,7 +46,7 @@ async def reset_mid_answer(request: web.BaseRequest) -> web.StreamResponse:
 HEAP: dict[str, Scripted] = {
     "429": 429,
     "429 with Retry-After": Reply(429, b"", (("Retry-After", "3"),)),
-    "429 with a long rest": Reply(429, b"", (("Retry-After", "65"),)),
+    "429 with a long rest": Reply(429, b"", (("Retry-After", "10"),)),
     "500": 500,
     "hang": Fault.STORE_THEN_HANG,
     "reset": reset_mid_answer,
