@@ -11,9 +11,8 @@ FAST = 60
 POISON = "poison"
 # As many as one request to Heap may hold; how many it did hold stands in the row.
 BATCH = 1_000
-# What Heap wishes for, and until it was asked.
+# What Heap wishes for.
 REST_SECONDS = 10
-TRY_SECONDS = 3.0
 
 
 @asynccontextmanager
@@ -55,7 +54,9 @@ async def poisoned(stage: Stage) -> AsyncIterator[None]:
     """While Heap wishes for rest a whole batch gathers, in which it refuses one event for good."""
     await stage.heap.tell("refuse", POISON)
     await stage.heap.tell("fail", "429 with a long rest")
-    await asyncio.sleep(TRY_SECONDS)
+    async with asyncio.timeout(REST_SECONDS):
+        while not (await stage.heap.tell("stored"))["delayed"]:
+            await asyncio.sleep(0.1)
     await stage.heap.tell("recover")
     people = [f"crowd-{number}" for number in range(BATCH - 1)]
     stage.traffic.ask([*people[: BATCH // 2], POISON, *people[BATCH // 2 :]])

@@ -59,7 +59,7 @@ async def torn(stage: Stage) -> AsyncIterator[None]:
     stage.preload().set(flush_hangs=1)
     await asyncio.sleep(HANG_SECONDS)
     await stage.kill()
-    stage.at_risk.append((began - COMMIT_SECONDS, time.monotonic()))
+    stage.at_risk.append((began - COMMIT_SECONDS, stage.at_risk[-1][1]))
     stage.preload().set(flush_hangs=0)
     stage.notes.append(tear(stage.data / "outbox.db-wal"))
     await stage.relay.start()

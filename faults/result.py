@@ -11,6 +11,8 @@ from faults.traffic import Call, p99
 
 # Calls that are sent so long after a fault's end succeed.
 CALM_SECONDS = 3.0
+# What a process wrote before its end may be read a little later.
+UNDER_WAY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,15 @@ def is_at_risk(call: Call, seen: Seen) -> bool:
     """
     if seen.before_answer:
         return call.seconds >= COMMIT_TIMEOUT_SECONDS
-    return any(began <= (call.answered or 0.0) <= ended for began, ended in seen.at_risk)
+    answered = call.answered or 0.0
+    return any(began <= answered <= ended + UNDER_WAY_SECONDS for began, ended in seen.at_risk)
 
 
 def until_end(call: Call, seen: Seen) -> float:
-    """Seconds from its answer to the end of the process."""
+    """Seconds from its answer to the end of its process; 0 where the answer was seen after that."""
     answered = call.answered or 0.0
-    return min((ended - answered for _, ended in seen.at_risk if ended >= answered), default=0.0)
+    ends = [ended - answered for _, ended in seen.at_risk if ended + UNDER_WAY_SECONDS >= answered]
+    return max(0.0, min(ends, default=0.0))
 
 
 def recovery(seen: Seen, heard: Collection[str]) -> float:

@@ -29,8 +29,8 @@ IN_PROPORTION: dict[str, dict[str, object]] = {
 }
 # 64 MiB and three times capture.memory (docs/kubernetes.md).
 MEMORY_LIMIT = (64 + 3 * 32) * 2**20
-# The first try takes a little of the budget, and what is left has to be a whole batch's.
-GREAT_SHARE: dict[str, dict[str, object]] = {"defaults": {"heap": {"share": 0.92}}}
+# Where one may send most at once: at a greater share the minute after a burst would have too many.
+GREAT_SHARE: dict[str, dict[str, object]] = {"defaults": {"heap": {"share": 0.85}}}
 
 HEAP = (
     Fault("heap-refusing", "Heap refuses connections", "capture", refusing),

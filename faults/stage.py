@@ -71,7 +71,7 @@ class Stage:
         self.shim: Shim | None = None
         self.group: Group | None = None
         self.samples: list[Sample] = []
-        # When an answer may not have been committed yet: from and to, monotonic.
+        # When an answer may not have been committed yet: from there to its process's end, monotonic.
         self.at_risk: list[tuple[float, float]] = []
         # What else is worth telling in the row.
         self.notes: list[str] = []
@@ -97,10 +97,10 @@ class Stage:
 
     async def kill(self) -> None:
         """End the relay by SIGKILL, whatever it does."""
-        now = time.monotonic()
         await self.sample()
+        ended = time.monotonic()
         await self.relay.end(signal.SIGKILL)
-        self.at_risk.append((now - COMMIT_SECONDS, time.monotonic()))
+        self.at_risk.append((ended - COMMIT_SECONDS, ended))
 
     async def sample(self) -> None:
         """Ask the relay once how it is; where it does not answer there is no sample."""

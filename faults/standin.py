@@ -115,6 +115,7 @@ class HeapCommands:
             "events": [(event.identity, event.received_at) for event in events],
             "repeats": self.standin.duplicates,
             "violations": len(self.standin.violations),
+            "delayed": sum(request.status == 429 for request in self.standin.requests),
             "largest": max(map(len, batches), default=0),
         }
 
