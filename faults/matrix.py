@@ -40,7 +40,8 @@ Every part is a process of its own: the relay as operators start it, a stand-in 
 callers that ask for {rate} identities a second, each another one, whatever becomes of their calls. What is counted is
 counted from outside: which calls were answered 200 to their last byte, and which identities Heap has in the end.
 
-Measured {measured} with version {version}: {machine}.
+Measured {measured} with version {version}:
+{machine}.
 
 {verdict}
 
@@ -153,7 +154,8 @@ def today() -> str:
 def machine() -> str:
     """What the figures depend on."""
     versions = f"Python {platform.python_version()}, aiohttp {aiohttp.__version__}, SQLite {sqlite3.sqlite_version}"
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()}, {versions}"
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{os.cpu_count()} cores, {system}, {versions}, load {os.getloadavg()[2]:.0f} in the last quarter of an hour"
 
 
 def write(folder: Path, results: Sequence[Result]) -> None:
