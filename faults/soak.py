@@ -26,9 +26,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 PAGE = """# A soak
 
-Written by `make soak` from what it measured, never by hand: {seconds:,.0f} s of {rate:g} *Get Identity Flags* calls a second,
-each about another identity, through a relay as operators start it, between a stand-in Flagsmith and a strict stand-in
-Heap. Once a second its process and its metrics were looked at.
+Written by `make soak` from what it measured, never by hand: {seconds:,.0f} s of {rate:g} *Get Identity Flags* calls a
+second, each about another identity, through a relay as operators start it, between a stand-in Flagsmith and a strict
+stand-in Heap. Once a second its process and its metrics were looked at.
 
 Measured {measured} with version {version}:
 {machine}.
