@@ -1,7 +1,6 @@
 """A proxy before a raw Flagsmith that stands through many examples, and what becomes of bytes that are sent to it."""
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self, TypeVar
@@ -51,10 +50,6 @@ class Ground:
         self.run(self._settle)
         return self.bench.capture.captured.total()
 
-    def drip(self, head: bytes, line: bytes) -> bool:
-        """Send *head*, then *line* again and again; whether the connection ended before patience did."""
-        return self.run(self._drip, head, line)
-
     def is_well(self) -> bool:
         """Whether a plain call is answered as ever."""
         return bool(self.run(self.bench.ask, ask(b"/well")).status == 200)
@@ -89,12 +84,3 @@ class Ground:
             came = await caller.answer(bodiless=pieces[0].startswith(b"HEAD"))
         [got] = self.flagsmith.requests
         return got, came
-
-    async def _drip(self, head: bytes, line: bytes) -> bool:
-        ends = time.monotonic() + PATIENCE
-        async with await self.bench.caller() as caller:
-            caller.writer.write(head)
-            while not caller.reader.at_eof() and time.monotonic() < ends:
-                caller.writer.write(line)
-                await asyncio.sleep(IDLE_SECONDS / 10)
-            return caller.reader.at_eof()
