@@ -8,6 +8,7 @@ from typing import Any, cast
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import _ErrInfo
 
 from relay.config import ListenConfig
 from relay.descriptors import Files
@@ -87,6 +88,8 @@ class Front(web.Server):
         try:
             return await self._answer(request)
         finally:
+            if request.content.exception() is not None:
+                request.content.feed_eof()  # aiohttp would read on to its end, and come upon the exception
             del self._busy[connection]
             if not self._busy:
                 self._idle.set()
@@ -117,6 +120,14 @@ class _Connection(web.RequestHandler):
         # What a handler has written is with the system once it need not wait. So nothing that is left here for a slow
         # caller keeps a connection from closing, or is lost from the end of an answer that counts as whole.
         cast(asyncio.WriteTransport, transport).set_write_buffer_limits(high=0)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what comes. Whoever reads a body whose rest turns out to be broken is told; aiohttp lets it wait on."""
+        super().data_received(data)
+        request = self._current_request
+        broken = bool(self._messages) and isinstance(self._messages[-1][0], _ErrInfo)
+        if broken and request is not None and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("the body is broken"))
 
     def handle_error(
         self,

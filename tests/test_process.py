@@ -226,6 +226,29 @@ async def test_no_identity_and_no_key_is_ever_logged(
         assert secret not in text
 
 
+async def test_nothing_that_ps_or_a_core_dumps_name_shows_is_a_secret(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """A dump is named by the program's name, number and folder (man 5 core); ps shows command lines and threads."""
+    environment = {"name": "tests", "keys": ["${KEY}"], "heap": {"app_id": "${APP}", "url": heap.url}}
+    config = write(tmp_path, settings(flagsmith, heap, environments=[environment]))
+    async with relay_process(config, {"KEY": CLIENT_KEY, "APP": APP_ID}) as relay:
+        await relay.wait_for("relay.started")
+        await identify(http, relay.url, "ada-lovelace")
+        await heap.wait_for_events(1)
+        shown = seen_by_others(relay.process.pid)
+
+    for secret in ("ada-lovelace", CLIENT_KEY, APP_ID):
+        assert secret not in shown
+
+
+def seen_by_others(pid: int) -> str:
+    """What every user of the machine may see of a process."""
+    process = Path(f"/proc/{pid}")
+    files = [process / "cmdline", process / "comm", *process.glob("task/*/comm")]
+    return b" ".join(file.read_bytes() for file in files).decode() + str((process / "cwd").readlink())
+
+
 def test_health_says_that_nobody_answers() -> None:
     done = run("health", "--address", "127.0.0.1:1")
 

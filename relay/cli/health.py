@@ -16,7 +16,8 @@ from relay.last_good import open_file
 # A probe that hangs is an answer, too, and so is one that drips.
 TIMEOUT_SECONDS = 3.0
 PIECE = 2**16
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a relay may listen on, not what we ask
+# What a relay may listen on, not what we ask.
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nosec B104
 
 
 @click.command()

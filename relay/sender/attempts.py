@@ -31,7 +31,7 @@ class Holding:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.token = ""
+        self.token = ""  # nosec B105  # none yet
         self.lost = False
         self.asked = False
         self.begin()

@@ -121,7 +121,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(mutated(), mutated(), st.binary(max_size=200)))
 def test_no_content_leads_to_a_traceback(yaml: Yaml, content: bytes) -> None:
     findings = yaml.examine(content, {**ENVIRON, "A": "a"})

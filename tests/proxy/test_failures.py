@@ -342,6 +342,24 @@ async def test_a_body_that_stops_to_arrive_is_let_go(flagsmith_raw: RawFlagsmith
         await flagsmith_raw.until(lambda: flagsmith_raw.open == 0)
 
 
+@pytest.mark.parametrize("good", [b"", b"2\r\nhi\r\n"])
+async def test_a_body_that_turns_out_to_be_broken_is_refused_at_once(
+    bench: Bench, flagsmith_raw: RawFlagsmith, good: bytes
+) -> None:
+    """Its head is on its way by then; to wait for the rest would keep a place at Flagsmith taken."""
+    async with await bench.caller() as caller:
+        caller.writer.write(ask(b"/", b"Transfer-Encoding: chunked", method=b"POST"))
+        await flagsmith_raw.until(lambda: flagsmith_raw.open == 1)
+
+        caller.writer.write(good + b"-2\r\nhi\r\n")
+
+        answer = await caller.answer()
+        assert (error(answer), answer["Connection"]) == ((400, "request_body_unreadable"), [b"close"])
+        assert await caller.rest() == b""
+    await flagsmith_raw.until(lambda: flagsmith_raw.open == 0)
+    assert flagsmith_raw.requests == []
+
+
 async def test_where_requests_are_many_a_body_that_stops_to_arrive_is_let_go_soon(
     flagsmith_raw: RawFlagsmith, start_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
