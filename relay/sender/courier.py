@@ -20,9 +20,8 @@ from relay.sender.standing import LaneState, Standing
 
 log = structlog.get_logger(__name__)
 
-# While a batch grows it is looked at so often, in seconds; an arrival does not hurry it. Only where more comes than
-# Heap takes is a batch full before that, and then the next one waits already.
-LOOK_GROWING = 1.0
+# While a batch grows it is looked at so often, in seconds; an arrival does not hurry it.
+LOOK_GROWING = 0.5
 # Between two tries of a storage that fails, in seconds.
 STORAGE_PAUSE = 2.0
 # How long the rest of a refused batch waits for an identity's budget before it is left to the outbox, in seconds.
