@@ -33,7 +33,7 @@ test: $(VENV)/.test $(VENV)/.audit $(SDKS)
 	ruff format --check
 	mypy
 	$(VENV)/audit/bin/bandit --quiet --configfile pyproject.toml --recursive relay
-	pytest
+	pytest -n auto --maxprocesses 8 --dist loadfile
 
 audit: $(VENV)/.audit
 	@for lock in run test audit node; do $(VENV)/audit/bin/pip-audit --strict --disable-pip -r requirements/$$lock.txt; done
