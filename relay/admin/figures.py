@@ -112,7 +112,7 @@ class Figures:
             lanes={state.lane: state for state in self._lanes()},
             caps=self._capture.daily_cap.status(),
             forecasts=self._forecasts(),
-            refusal=(found.usage.obstacle if found.usage else "") or self._capture.refusal,
+            refusal=(found.usage.obstacle if found.usage else "") or self._capture.refusals.last,
             spooled=dict(self._spool.kept) if self._spool else {},
             spool_bytes=self._spool.size if self._spool else 0,
         )

@@ -193,11 +193,11 @@ async def test_a_disk_that_somebody_else_filled_is_a_problem_before_an_event_is_
 
 
 async def test_why_events_are_refused_is_told_until_one_is_stored(watched: Watched) -> None:
-    watched.capture.refusal = "the last events were refused: the outbox cannot be written"
+    watched.capture.refusals.begin("outbox_error", "the outbox cannot be written", 1)
     await watched.figures.refresh()
     refusing = status_of(watched.figures.reading, now=1000.0, kind="memory").outbox.problem
 
-    watched.capture.refusal = ""
+    watched.capture.refusals.end()
     await watched.figures.refresh()
 
     assert refusing == "the last events were refused: the outbox cannot be written"

@@ -58,12 +58,12 @@ async def test_why_the_last_events_were_refused_is_known_until_one_is_stored() -
     async with capturing(max_bytes=1) as (capture, outbox):
         feed(capture, answer())
         await capture.drained()
-        assert "the last events were refused: the outbox in memory is full" in capture.refusal
+        assert "the last events were refused: the outbox in memory is full" in capture.refusals.last
 
         outbox._max_bytes = 10_000_000
         feed(capture, answer())
         await capture.drained()
-        assert capture.refusal == ""
+        assert capture.refusals.last == ""
 
 
 class BusyOutbox(MemoryOutbox):

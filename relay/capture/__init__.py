@@ -7,33 +7,24 @@ kept is counted.
 import asyncio
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
-import msgspec
-import structlog
-
+from relay.capture.batch import Batch, Case, Offer
+from relay.capture.refusals import Refusals
+from relay.capture.turn import Turn
 from relay.coalescing import Coalescer, Decisions, Mark, State, mark_of
-from relay.core.coalesce import UNCHANGED, tolerated
+from relay.core.coalesce import UNCHANGED
 from relay.core.daily import OVER_CAP
 from relay.daily_cap import DailyCap
 from relay.errors import OutboxError, OutboxFull
 from relay.forecasting import Forecasts
 from relay.metrics import Metrics
-from relay.model import Clock, Coalescing, DeadLetter, Environment, Event, Exchange, JournalEntry, Repeats, Who
-from relay.outbox import NOTHING_SENT, Intake
+from relay.model import Clock, Environment, Event, Exchange
+from relay.outbox import Intake
 from relay.reading import Prepared, Reader, is_large
 from relay.recording import CaptureLimits, CopyMemory, Recording
 
-log = structlog.get_logger(__name__)
-
-# How long the event loop may be kept from flags by reading answers: the longer, the more of the memory for copies is
-# taken, up to the part that makes it longest. At a core's limit reading would fall behind otherwise, until events are
-# refused.
-SLICE_SECONDS = 0.001
-LONGEST_SLICE_SECONDS = 0.01
-LONGEST_AT = 1 / 8
 # A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
 GATHER_SECONDS = 0.008
 # Events of one commit, so that the storage's other users get their turn.
@@ -67,18 +58,19 @@ class Capture:
         self._coalescer = Coalescer(outbox)
         self._before_answer = before_answer
         self.memory = CopyMemory(limits.memory)
+        self._turn = Turn(self.memory, self._clock)
         self.daily_cap = DailyCap(outbox, self._clock)
         self.forecasts = Forecasts(self._clock)
-        self._small: deque[_Offer] = deque()
-        self._large: deque[_Offer] = deque()
-        self._done: list[_Case] = []
+        self._small: deque[Offer] = deque()
+        self._large: deque[Offer] = deque()
+        self._done: list[Case] = []
         self._tally: Counter[tuple[str, str, str]] = Counter()
         # Answers that were unchanged, and are not in the tally yet, by environment.
         self._unchanged: Counter[str] = Counter()
         # Of what is sent only as news: the requests whose answers are not decided about yet.
         self._undecided: Counter[int] = Counter()
         # Monotonic: when counts that come without events are due again; somebody may wait for them.
-        self._tell_at = self._slice_ends = self._clock.monotonic()
+        self._tell_at = self._clock.monotonic()
         self._hurried = False
         # Nothing is to be committed, nor to be told.
         self._rests = False
@@ -87,10 +79,7 @@ class Capture:
         self._to_commit = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        # What was refused by reason since it began; a full disk refuses for hours, and is said once.
-        self._refusing: Counter[str] = Counter()
-        # Why the outbox refused the last events; empty once it stored others.
-        self.refusal = ""
+        self.refusals = Refusals()
         # Held while an outcome is being committed: whoever compares the books takes it, and sees no half-done change.
         self.committing = asyncio.Lock()
         # What this process captured, and what of it is not in the outbox's books yet, by environment.
@@ -158,7 +147,7 @@ class Capture:
             self.memory.give_back(size)
             return None
         committed = asyncio.get_running_loop().create_future() if self._before_answer else None
-        offer = _Offer(exchange, size, committed, mark)
+        offer = Offer(exchange, size, committed, mark)
         if mark:
             self._undecided[mark.request] += 1
         if mark or not is_large(exchange):
@@ -187,22 +176,21 @@ class Capture:
             if not self._before_answer:
                 await asyncio.sleep(GATHER_SECONDS)
             self._small_work.clear()
-            self._begin_slice()
+            self._turn.begin()
             while self._small and len(self._done) < COMMIT_EVENTS:
                 self._read(self._small.popleft())
-                if self._is_long():
-                    await self._breathe()
+                await self._turn.share()
             self._to_commit.set()  # not before: a commit costs little more with all of them
 
-    def _read(self, offer: "_Offer") -> None:
+    def _read(self, offer: Offer) -> None:
         if offer.mark and (known := self._coalescer.know(offer.exchange.environment, offer.mark)):
-            self._done.append(_Case(offer, known))
+            self._done.append(Case(offer, known))
         elif prepared := self._reader.read_small(offer.exchange):
-            self._done.append(_Case(offer, prepared.state, prepared))
+            self._done.append(Case(offer, prepared.state, prepared))
         else:
             self._read_in_thread(offer)
 
-    def _read_in_thread(self, offer: "_Offer") -> None:
+    def _read_in_thread(self, offer: Offer) -> None:
         self._large.append(offer)
         self._large_work.set()
 
@@ -212,7 +200,7 @@ class Capture:
                 # Taken off once it is read, so that none is lost where the task is broken off and restarted.
                 offer = self._large[0]
                 prepared = await asyncio.to_thread(self._reader.read, offer.exchange)
-                self._done.append(_Case(self._large.popleft(), prepared.state, prepared))
+                self._done.append(Case(self._large.popleft(), prepared.state, prepared))
                 self._to_commit.set()
             await self._large_work.wait()
             self._large_work.clear()
@@ -222,7 +210,7 @@ class Capture:
             await self.daily_cap.begin()
             await self._wait_for_cases()
             self._to_commit.clear()
-            self._begin_slice()
+            self._turn.begin()
             await self._commit()
 
     async def _wait_for_cases(self) -> None:
@@ -243,23 +231,22 @@ class Capture:
             self._small_work.set()  # there is room for more
         for name, times in Counter(one.offer.exchange.environment.name for one in cases).items():
             self._metrics.captured.labels(name).inc(times)
-        batch = _Batch()
+        batch = Batch()
         try:
             for case in cases:
                 if not self._is_repeat(case, decisions, batch):
                     await self._decide(case, decisions, batch)
-                if self._is_long():
-                    await self._breathe()
+                await self._turn.share()
             self._tell_unchanged(batch)
             if not await self._store(batch):
-                await self._store(_Batch())
+                await self._store(Batch())
         finally:
             self._let_go(cases)
         self.daily_cap.say()
         if not self.in_hand.total():
             self._idle.set()
 
-    def _tell_unchanged(self, batch: "_Batch") -> None:
+    def _tell_unchanged(self, batch: Batch) -> None:
         """Count what was unchanged: in *batch*, and on the spot."""
         for name, times in self._unchanged.items():
             self._metrics.captured.labels(name).inc(times)
@@ -268,7 +255,7 @@ class Capture:
             self._note(name, "skipped", UNCHANGED.reason, times)
         self._unchanged.clear()
 
-    def _is_repeat(self, case: "_Case", decisions: Decisions, batch: "_Batch") -> bool:
+    def _is_repeat(self, case: Case, decisions: Decisions, batch: Batch) -> bool:
         """Whether *case* is of known bytes and unchanged, as nearly all are where only news is sent."""
         state = case.state
         if case.prepared or not state or decisions.decide(state, case.offer.exchange.received_at).send:
@@ -276,7 +263,7 @@ class Capture:
         self._rest(case, state, decisions, batch)
         return True
 
-    async def _decide(self, case: "_Case", decisions: Decisions, batch: "_Batch") -> None:
+    async def _decide(self, case: Case, decisions: Decisions, batch: Batch) -> None:
         """Add to *batch* what becomes of *case*: all of it, unless it is sent only as news, and is none."""
         exchange, state, prepared = case.offer.exchange, case.state, case.prepared
         verdict = decisions.decide(state, exchange.received_at) if state else None
@@ -291,7 +278,7 @@ class Capture:
             decisions.send(prepared.state, exchange.received_at)
         self._add(exchange.environment, prepared, batch)
 
-    def _rest(self, case: "_Case", state: State, decisions: Decisions, batch: "_Batch") -> None:
+    def _rest(self, case: Case, state: State, decisions: Decisions, batch: Batch) -> None:
         """Let an unchanged one be, at once or when what it is like is stored."""
         if decisions.is_sending(state.who):
             batch.resting.append(case)
@@ -311,21 +298,7 @@ class Capture:
         prepared = self._reader.read_small(exchange)
         return prepared if prepared is not None else await asyncio.to_thread(self._reader.read, exchange)
 
-    def _is_long(self) -> bool:
-        """Whether the event loop was kept from flags for a slice."""
-        return self._clock.monotonic() > self._slice_ends
-
-    async def _breathe(self) -> None:
-        """Let the event loop have its turn."""
-        await asyncio.sleep(0)
-        self._begin_slice()
-
-    def _begin_slice(self) -> None:
-        hurry = min(1.0, self.memory.part_held / LONGEST_AT)
-        length = SLICE_SECONDS + (LONGEST_SLICE_SECONDS - SLICE_SECONDS) * hurry
-        self._slice_ends = self._clock.monotonic() + length
-
-    def _add(self, environment: Environment, prepared: Prepared, batch: "_Batch") -> None:
+    def _add(self, environment: Environment, prepared: Prepared, batch: Batch) -> None:
         """Count what is decided; the rest is decided by what becomes of *batch*."""
         self.forecasts.see_answer(environment.name, prepared)
         for reason, times in prepared.altered.items():
@@ -344,14 +317,14 @@ class Capture:
         elif prepared.entry is not None:
             batch.dead.append(prepared.entry)
 
-    def _let_go(self, cases: Sequence["_Case"]) -> None:
+    def _let_go(self, cases: Sequence[Case]) -> None:
         self.memory.give_back(sum(case.offer.size for case in cases))
         self._undecided -= Counter(case.offer.mark.request for case in cases if case.offer.mark)
         for case in cases if self._before_answer else ():
             if case.offer.committed is not None and not case.offer.committed.done():
                 case.offer.committed.set_result(None)
 
-    async def _store(self, batch: "_Batch") -> bool:
+    async def _store(self, batch: Batch) -> bool:
         """Put *batch*, and counts with it; False where it was refused, and the counts alone may do.
 
         A bug in the outbox refuses it too, and is raised on to who supervises this.
@@ -378,7 +351,7 @@ class Capture:
         self._count_stored(batch)
         return True
 
-    def _count_stored(self, batch: "_Batch") -> None:
+    def _count_stored(self, batch: Batch) -> None:
         for case in batch.resting:
             if state := case.state:
                 self.forecasts.see(state.environment.name, UNCHANGED, 1)
@@ -389,10 +362,10 @@ class Capture:
             self._metrics.events.labels(environment, reason).inc(events)
         for letter in batch.dead:
             self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
-        if self._refusing and (batch.events or batch.dead):
-            self._resume()
+        if batch.events or batch.dead:
+            self.refusals.end()
 
-    def _refuse(self, batch: "_Batch", failure: Exception) -> None:
+    def _refuse(self, batch: Batch, failure: Exception) -> None:
         """Count all that is not stored, and what was thought unchanged only for it."""
         reason = "outbox_full" if isinstance(failure, OutboxFull) else "outbox_error"
         self.daily_cap.take_back(batch.events)
@@ -402,20 +375,11 @@ class Capture:
             self._note(environment, "refused", reason, times)
         if not environments:
             return
-        detail = str(failure) if isinstance(failure, OutboxError) else "a bug in the outbox, logged as task.crashed"
-        if reason not in self._refusing:
-            log.error("capture.refused", reason=reason, detail=detail, consequence="events are lost, flags go on")
-        self.refusal = f"the last events were refused: {detail}"
-        self._refusing[reason] += environments.total()
+        known = isinstance(failure, OutboxError)
+        detail = str(failure) if known else "a bug in the outbox, logged as task.crashed"
+        self.refusals.begin(reason, detail, environments.total())
 
-    def _resume(self) -> None:
-        """Events are stored again: say so once for each reason that had kept them out."""
-        for reason, events in self._refusing.items():
-            log.info("capture.resumed", reason=reason, refused=events)
-        self._refusing.clear()
-        self.refusal = ""
-
-    def _settle_in_hand(self, batch: "_Batch", tally: "Counter[tuple[str, str, str]]") -> None:
+    def _settle_in_hand(self, batch: Batch, tally: "Counter[tuple[str, str, str]]") -> None:
         self._tally -= tally
         self.in_hand.subtract(event.environment for event in batch.entries())
         for (environment, _, _), times in tally.items():
@@ -435,58 +399,3 @@ class Capture:
 def time_ordered_key(at: float) -> str:
     """An idempotency key: 12 hex digits of milliseconds, so that neighbours are stored together, and 96 random bits."""
     return f"{int(at * 1000):012x}{secrets.token_hex(12)}"
-
-
-# One of each is made for every call.
-class _Offer(msgspec.Struct):
-    exchange: Exchange
-    # Bytes reserved of the memory of all copies.
-    size: int
-    committed: "asyncio.Future[None] | None"
-    # Of what is sent only as news.
-    mark: Mark | None
-
-
-class _Case(msgspec.Struct):
-    """What to decide about."""
-
-    offer: _Offer
-    # Of what is sent only as news.
-    state: State | None
-    # None where the state is known without reading it.
-    prepared: Prepared | None = None
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What is put together."""
-
-    events: list[Event] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)
-    journal: list[JournalEntry] = field(default_factory=list)
-    # Of the events that are to be remembered, by key; and the events' environments, by name.
-    fingerprints: dict[str, int] = field(default_factory=dict)
-    environments: dict[str, Environment] = field(default_factory=dict)
-    # Those that are unchanged only if what comes before them in this put is stored.
-    resting: list[_Case] = field(default_factory=list)
-    # Answers that were unchanged whatever becomes of the rest, by environment.
-    unchanged: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.events or self.dead or self.journal)
-
-    def entries(self) -> Iterator[Event]:
-        """All that is new in the outbox."""
-        yield from self.events
-        yield from (letter.event for letter in self.dead)
-
-    def coalescing(self, repeats: Mapping[Who, Repeats]) -> Coalescing:
-        """How it stands to what was put before."""
-        on_change = {each.name: each.on_change for each in self.environments.values() if each.on_change}
-        memories = {name: rule.remember for name, rule in on_change.items()}
-        heartbeats = {name: rule.heartbeat for name, rule in on_change.items()}
-        latest = {each.name: tolerated(each.latest) for each in self.environments.values() if each.latest}
-        if not (memories or latest or repeats):
-            return NOTHING_SENT
-        return Coalescing(self.fingerprints, memories, repeats, latest, heartbeats)
