@@ -218,10 +218,10 @@ def bytes_of_known() -> float:
     """What it holds of each exchange whose bytes it knows, but for whose it is, which it has already."""
     environment = Environment("production", LANE, "Flagsmith Feature Flags")
 
-    def learn() -> Recent[bytes, State]:
-        known: Recent[bytes, State] = Recent(KNOWN)
+    def learn() -> Recent[tuple[int, int], State]:
+        known: Recent[tuple[int, int], State] = Recent(KNOWN)
         for number in range(KNOWN):
-            known.put(number.to_bytes(16), State(environment, ("production", "user"), number << 40))
+            known.put((number << 40, -number << 41), State(environment, ("production", "user"), number << 40))
         return known
 
     return grown_by(learn) / KNOWN
