@@ -85,6 +85,7 @@ class Route:
             opening.transport.abort()
             raise
         assert transport is not None  # noqa: S101  # the types allow for a transport that was closed
+        _read_no_further(transport)
         connection.connection_made(transport)
 
     async def _connect(self, protocol: asyncio.Protocol) -> None:
@@ -94,7 +95,10 @@ class Route:
         sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._scheme == "https":
-            await loop.create_connection(lambda: protocol, sock=sock, ssl=self._tls, server_hostname=self._host)
+            transport, _ = await loop.create_connection(
+                lambda: protocol, sock=sock, ssl=self._tls, server_hostname=self._host
+            )
+            _read_no_further(transport)
         else:
             await loop.create_connection(lambda: protocol, sock=sock)
 
@@ -192,6 +196,11 @@ class ForwardProxy:
             return cls(url)
         login = aiohttp.encode_basic_auth(url.user, url.password or "")
         return cls(url.with_user(None), [(b"Proxy-Authorization", login.encode("ascii"))])
+
+
+def _read_no_further(transport: asyncio.Transport) -> None:
+    """Leave with the system what a paused TLS connection does not take yet: at its end, uvloop drops what it holds."""
+    transport.set_read_buffer_limits(high=1)  # type: ignore[attr-defined]  # which TLS alone has
 
 
 def _failed(lookup: "asyncio.Task[list[AddrInfoType]]") -> bool:
