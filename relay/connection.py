@@ -319,11 +319,14 @@ class Connection(asyncio.Protocol):
             self.heard = self.loop.time()
             self.transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def eof_received(self) -> None:
+        """Flagsmith ends the connection in good order, over TLS with a close_notify; only so can it end an answer."""
+        if self._answer is not None and self._answer.until_close:
+            self._answer.finish()
+        self.transport.abort()  # what is still to be sent is of no use, and may never be taken
+
+    def connection_lost(self, _: Exception | None) -> None:
         if (answer := self._answer) is not None:
-            # An answer that lasts until the connection ends is whole only where that end is an orderly one.
-            if answer.until_close and exc is None:
-                answer.finish()
             answer.fail(self._loss(answer))
         if self._upload is not None:
             self._upload.cancel()

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import trustme
 
+from relay.errors import UpstreamError
 from relay.upstream import Upstream
 from tests.proxy.raw import Play, RawFlagsmith
 from tests.upstream.test_upstream import GET, fetch, server_tls, upstream
+
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
@@ -60,3 +63,28 @@ async def test_an_answer_that_is_read_late_is_whole_though_its_connection_has_en
         got += await answer.read()
     answer.close()
     assert got == body
+
+
+async def test_an_answer_until_close_needs_the_close_of_tls(flagsmith: tuple[RawFlagsmith, Upstream]) -> None:
+    """Whoever sits between can end a TCP connection (RFC 9112, 9.8)."""
+    raw, connections = flagsmith
+    raw.script.append(said_in_full(UNTIL_CLOSE + b"all of it, or not", asyncio.Event()))
+
+    if raw.url.startswith("https"):
+        with pytest.raises(UpstreamError, match="502 truncated"):
+            await fetch(connections)
+    else:
+        assert await fetch(connections) == b"all of it, or not"
+
+
+async def test_an_answer_until_close_is_whole_once_that_is_said(flagsmith: tuple[RawFlagsmith, Upstream]) -> None:
+    async def say_and_close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(UNTIL_CLOSE + b"all of it")
+        writer.close()
+        await writer.wait_closed()
+        raise ConnectionResetError
+
+    raw, connections = flagsmith
+    raw.script.append(say_and_close)
+
+    assert await fetch(connections) == b"all of it"
