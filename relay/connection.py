@@ -160,7 +160,8 @@ class UpstreamAnswer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.headed:  # else it is a trailer
-            self.headers.append((name, value))
+            # llhttp reads "Content-Length : 2" as if no space stood there, and so must the caller (RFC 9112, 5.1).
+            self.headers.append((name.rstrip(), value))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None  # noqa: S101  # it calls
@@ -170,7 +171,7 @@ class UpstreamAnswer:
         if 100 <= status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS:  # the answer is still to come
             self.reason, self.headers = b"", []
             return
-        size = 0
+        size = len(self.reason)
         for name, value in self.headers:
             size += len(name) + len(value)
             self._fields.setdefault(name.lower(), value)
@@ -192,6 +193,9 @@ class UpstreamAnswer:
     def on_body(self, piece: bytes) -> None:
         if self.whole:  # of an answer that has none
             self.keep_alive = False
+            return
+        if not self.headed:  # of a hint, which has none either: it may be what llhttp took for one
+            self._refuse()
             return
         self._room = HEAD_BYTES
         self._pieces.append(piece)
