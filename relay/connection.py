@@ -43,7 +43,7 @@ class UpstreamAnswer:
         self.until_close = False
         # Another request may follow on its connection.
         self.keep_alive = False
-        # It may be silent for ever.
+        # It may be silent for ever, as an event stream may: who got it says so.
         self.patient = False
         self._bodiless = bodiless
         self._connection = connection
@@ -95,10 +95,6 @@ class UpstreamAnswer:
         if not self._pieces and not self.whole and self._failure is None:
             await self._more()
         return self.arrived()
-
-    def be_patient(self) -> None:
-        """Wait for ever from now on: an event stream may be silent."""
-        self.patient = True
 
     def close(self) -> None:
         """Give the connection back, or close it where the answer did not end. A second call does nothing."""
