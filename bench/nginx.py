@@ -8,9 +8,10 @@ from pathlib import Path
 from bench import upstream
 from bench.process import Process, free_port, started
 
+# One process: a worker of root's nginx would be nobody, who can write to no folder of root's.
 CONFIG = """
 daemon off;
-worker_processes 1;
+master_process off;
 pid {folder}/nginx.pid;
 error_log stderr error;
 events {{ worker_connections 1024; }}

@@ -43,7 +43,7 @@ class UpstreamAnswer:
         self.until_close = False
         # Another request may follow on its connection.
         self.keep_alive = False
-        # It may be silent for ever.
+        # It may be silent for ever, as an event stream may: who got it says so.
         self.patient = False
         self._bodiless = bodiless
         self._connection = connection
@@ -95,10 +95,6 @@ class UpstreamAnswer:
         if not self._pieces and not self.whole and self._failure is None:
             await self._more()
         return self.arrived()
-
-    def be_patient(self) -> None:
-        """Wait for ever from now on: an event stream may be silent."""
-        self.patient = True
 
     def close(self) -> None:
         """Give the connection back, or close it where the answer did not end. A second call does nothing."""
@@ -160,7 +156,8 @@ class UpstreamAnswer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.headed:  # else it is a trailer
-            self.headers.append((name, value))
+            # llhttp reads "Content-Length : 2" as if no space stood there, and so must the caller (RFC 9112, 5.1).
+            self.headers.append((name.rstrip(), value))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None  # noqa: S101  # it calls
@@ -170,7 +167,7 @@ class UpstreamAnswer:
         if 100 <= status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS:  # the answer is still to come
             self.reason, self.headers = b"", []
             return
-        size = 0
+        size = len(self.reason)
         for name, value in self.headers:
             size += len(name) + len(value)
             self._fields.setdefault(name.lower(), value)
@@ -192,6 +189,9 @@ class UpstreamAnswer:
     def on_body(self, piece: bytes) -> None:
         if self.whole:  # of an answer that has none
             self.keep_alive = False
+            return
+        if not self.headed:  # of a hint, which has none either: it may be what llhttp took for one
+            self._refuse()
             return
         self._room = HEAD_BYTES
         self._pieces.append(piece)
@@ -319,11 +319,14 @@ class Connection(asyncio.Protocol):
             self.heard = self.loop.time()
             self.transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def eof_received(self) -> None:
+        """Flagsmith ends the connection in good order, over TLS with a close_notify; only so can it end an answer."""
+        if self._answer is not None and self._answer.until_close:
+            self._answer.finish()
+        self.transport.abort()  # what is still to be sent is of no use, and may never be taken
+
+    def connection_lost(self, _: Exception | None) -> None:
         if (answer := self._answer) is not None:
-            # An answer that lasts until the connection ends is whole only where that end is an orderly one.
-            if answer.until_close and exc is None:
-                answer.finish()
             answer.fail(self._loss(answer))
         if self._upload is not None:
             self._upload.cancel()

@@ -228,8 +228,7 @@ class Proxy:
         request = passage.request
         kind = answer.text("Content-Type")
         passage.tee.answered(answer.status, kind, answer.text("Content-Encoding"))
-        if kind.lower().startswith("text/event-stream"):
-            answer.be_patient()
+        answer.patient = kind.lower().startswith("text/event-stream")
         headers = answer_headers(answer.headers)
         if answer.text("Location"):
             headers = self._led_back(headers, request)

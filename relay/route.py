@@ -7,7 +7,7 @@ import ssl
 import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import cast
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -32,7 +32,7 @@ FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (TimeoutError, 504, "connect_timeout"),
     (socket.gaierror, 502, "dns_failed"),
     (ssl.SSLError, 502, "tls_failed"),
-    (OSError, 502, "connect_failed"),
+    (Exception, 502, "connect_failed"),
 )
 
 
@@ -63,40 +63,48 @@ class Route:
         try:
             async with asyncio.timeout(timeout):
                 await self._lead(connection)
-        except OSError as fault:
+        except (OSError, EOFError, asyncio.LimitOverrunError) as fault:
             status, reason = next((status, reason) for kind, status, reason in FAILURES if isinstance(fault, kind))
             raise UpstreamError(status, reason) from fault
 
     async def _lead(self, connection: asyncio.Protocol) -> None:
-        tunnel = self._proxy.url is not None and self._origin.scheme == "https"
-        if not tunnel:
+        if self._proxy.url is None or self._origin.scheme == "http":
             await self._connect(connection)
             return
-        opening = _Opening(self._origin, self._proxy)
-        await self._connect(opening)
-        loop = asyncio.get_running_loop()
         assert self._tls is not None  # noqa: S101  # the origin is https
+        answer = asyncio.StreamReader(limit=TUNNEL_BYTES)
+        tunnel = await self._connect(asyncio.StreamReaderProtocol(answer))
         try:
-            await opening.done
-            transport = await loop.start_tls(
-                opening.transport, connection, self._tls, server_hostname=self._origin.host
-            )
+            tunnel.write(self._asking_for_a_tunnel())
+            await _opened(answer)
+            loop = asyncio.get_running_loop()
+            transport = await loop.start_tls(tunnel, connection, self._tls, server_hostname=self._origin.host)
         except BaseException:
-            opening.transport.abort()
+            tunnel.abort()
             raise
         assert transport is not None  # noqa: S101  # the types allow for a transport that was closed
+        _read_no_further(transport)
         connection.connection_made(transport)
 
-    async def _connect(self, protocol: asyncio.Protocol) -> None:
+    def _asking_for_a_tunnel(self) -> bytes:
+        """What a proxy on the way out is asked for (RFC 9110, 9.3.6)."""
+        host = f"[{self._origin.host}]" if ":" in self._origin.host else self._origin.host
+        authority = f"{host}:{self._origin.port}".encode("ascii")
+        return serialise(b"CONNECT %b HTTP/1.1" % authority, [(b"Host", authority), *self._proxy.login])
+
+    async def _connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Connect *protocol* to the first hop. Raises OSError."""
         loop = asyncio.get_running_loop()
         addresses = await self._addresses()
         sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._scheme == "https":
-            await loop.create_connection(lambda: protocol, sock=sock, ssl=self._tls, server_hostname=self._host)
-        else:
-            await loop.create_connection(lambda: protocol, sock=sock)
+        tls = self._tls if self._scheme == "https" else None
+        transport, _ = await loop.create_connection(
+            lambda: protocol, sock=sock, ssl=tls, server_hostname=self._host if tls else None
+        )
+        if tls is not None:
+            _read_no_further(transport)
+        return transport
 
     def remember(self, transport: asyncio.BaseTransport) -> None:
         """Go on with the TLS session of a connection that has ended."""
@@ -122,42 +130,6 @@ class Route:
         # Of a machine without IPv6, the name servers need not be asked for its addresses.
         flags = 0 if _is_address(self._host) else socket.AI_ADDRCONFIG
         return [*await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)]
-
-
-class _Opening(asyncio.Protocol):
-    """Asks a proxy on the way out for a tunnel to Flagsmith (RFC 9110, 9.3.6)."""
-
-    transport: asyncio.WriteTransport
-
-    def __init__(self, origin: Origin, proxy: "ForwardProxy") -> None:
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        authority = f"{host}:{origin.port}".encode("ascii")
-        self._head = serialise(b"CONNECT %b HTTP/1.1" % authority, [(b"Host", authority), *proxy.login])
-        self._answer = b""
-        # Raises OSError where there is no tunnel.
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.WriteTransport, transport)
-        self.transport.write(self._head)
-
-    def data_received(self, data: bytes) -> None:
-        self._answer += data
-        if self._answer.endswith(b"\r\n\r\n") and _TUNNELLED.match(self._answer):
-            self._end(None)
-        elif b"\r\n\r\n" in self._answer or len(self._answer) > TUNNEL_BYTES:
-            self._end(ConnectionRefusedError("the proxy refuses"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(exc or ConnectionResetError("the proxy went away"))
-
-    def _end(self, failure: Exception | None) -> None:
-        if self.done.done():
-            return
-        if failure is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +164,17 @@ class ForwardProxy:
             return cls(url)
         login = aiohttp.encode_basic_auth(url.user, url.password or "")
         return cls(url.with_user(None), [(b"Proxy-Authorization", login.encode("ascii"))])
+
+
+async def _opened(tunnel: asyncio.StreamReader) -> None:
+    """Return once a proxy's answer says that the tunnel is there. Raises an error where it says anything else."""
+    if not _TUNNELLED.match(await tunnel.readuntil(b"\r\n\r\n")):
+        raise ConnectionRefusedError("the proxy refuses")
+
+
+def _read_no_further(transport: asyncio.Transport) -> None:
+    """Leave with the system what a paused TLS connection does not take yet: at its end, uvloop drops what it holds."""
+    transport.set_read_buffer_limits(high=1)  # type: ignore[attr-defined]  # which TLS alone has
 
 
 def _failed(lookup: "asyncio.Task[list[AddrInfoType]]") -> bool:
@@ -234,13 +217,6 @@ class Tls(ssl.SSLContext):
             raise StartError(f"upstream.ca_file {config.ca_file} cannot be used: {reason}; {advice}") from failure
         return context
 
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        session = session or self.sessions.get(server_hostname)
-        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        options["session"] = self.sessions.get(options["server_hostname"])
+        return super().wrap_bio(*args, **options)

@@ -5,6 +5,7 @@ from itertools import repeat
 
 import pytest
 
+from relay.connection import HEAD_BYTES
 from relay.errors import UpstreamError
 from relay.upstream import Outgoing
 from tests.proxy.raw import Play, RawFlagsmith, say
@@ -75,6 +76,44 @@ async def test_a_head_without_an_end_is_given_up(begin: bytes, more: bytes) -> N
 
         with pytest.raises(UpstreamError, match="502 unreadable"):
             await fetch(connections)
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        b"HTTP/1.1 104 X\r\nContent-Length: 4\r\n\r\nevil",
+        b"HTTP/1.1 199 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n",
+    ],
+)
+async def test_the_body_of_a_hint_is_no_part_of_the_answer(hint: bytes) -> None:
+    async with RawFlagsmith() as raw, upstream(raw.url) as connections:
+        raw.script.append(hint + say(b"ok"))
+
+        with pytest.raises(UpstreamError, match="502 unreadable"):
+            await fetch(connections)
+
+
+@pytest.mark.parametrize("head", [b"200 OK\r\nX: %b", b"200 %b"])
+async def test_a_head_that_is_too_long_is_given_up_though_it_ends(head: bytes) -> None:
+    async with RawFlagsmith() as raw, upstream(raw.url) as connections:
+        raw.script.append(b"HTTP/1.1 " + head % (b"y" * (HEAD_BYTES + 1)) + b"\r\nContent-Length: 0\r\n\r\n")
+
+        with pytest.raises(UpstreamError, match="502 unreadable"):
+            await fetch(connections)
+
+
+async def test_a_space_before_a_colon_is_taken_away() -> None:
+    """So that the caller reads the same length as the relay; what is cut short of it is not whole."""
+    async with RawFlagsmith() as raw, upstream(raw.url) as connections:
+        raw.script.append(b"HTTP/1.1 200 OK\r\nContent-Length : 9\r\n\r\nhalf")
+        answer = await connections.send(GET)
+        raw.connections[0].close()
+
+        assert answer.headers == [(b"Content-Length", b"9")]
+        assert await answer.read() == b"half"
+        with pytest.raises(UpstreamError, match="502 truncated"):
+            await answer.read()
+        answer.close()
 
 
 async def test_trailers_without_an_end_are_given_up() -> None:
