@@ -43,7 +43,7 @@ from relay.outbox.redis.fitness import Remark, remark
 from relay.outbox.redis.link import Link
 from relay.outbox.redis.parcel import Parcel
 from relay.outbox.redis.purse import SharedPurse
-from relay.outbox.redis.shard import LAYOUT, SENT_BYTES, Bounds, Shard
+from relay.outbox.redis.shard import SENT_BYTES, Bounds, Shard
 from relay.outbox.redis.shards import Numbered, Shards
 
 log = structlog.get_logger(__name__)
@@ -90,7 +90,6 @@ class RedisOutbox:
 
     async def open(self) -> None:
         """Make an outbox, or join the relays on it. Raises OutboxError for one of a newer relay."""
-        await self._require_not_newer()
         await self._shards.home.shard.open()
         for one in () if self._guest else await self.remarks():
             if one.advice:
@@ -105,16 +104,6 @@ class RedisOutbox:
     async def remarks(self) -> list[Remark]:
         """What is to be said of Redis' settings, for whoever asks whether it keeps what it is told."""
         return await remark(self._link, self._bounds.max_bytes)
-
-    async def _require_not_newer(self) -> None:
-        """A newer layout's keys lie beside those of this one, and nobody looks after these any more."""
-        key = f"{self._address.prefix}format"
-        await self._link.command("SET", key, LAYOUT, "NX")
-        if (found := int(await self._link.command("GET", key))) > LAYOUT:
-            raise OutboxError(
-                f"the outbox on {self._link.label} was written by a newer relay (its version is {found}, this relay"
-                f" knows {LAYOUT}); run that relay, or name another prefix in outbox.url"
-            )
 
     async def close(self) -> None:
         """Let go of the connections."""
