@@ -81,7 +81,7 @@ async def test_the_end_does_not_wait_for_an_outbox_that_hangs(watched: Watched) 
     """No limit in `shutdown` is meant for that."""
 
     class Hanging(MemoryOutbox):
-        async def depart(self, name: str) -> None:
+        async def depart(self, name: str) -> None:  # noqa: ARG002 - the protocol's
             await asyncio.Event().wait()
 
     watched.membership = Membership(
