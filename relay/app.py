@@ -152,11 +152,13 @@ class Relay:
                     task.cancel()
 
     async def _open_outbox(self, stack: AsyncExitStack) -> None:
-        parts = self._parts
-        await open_outbox(parts.outbox, required=parts.config.outbox.required, spooled=parts.spool is not None)
+        parts, required = self._parts, self._parts.config.outbox.required
+        without = "events wait in the spool" if parts.spool else "flags are forwarded, nothing is captured"
+        without = without if self._captures else "nothing is delivered"
+        await open_outbox(parts.outbox, required=required, without=without)
         stack.push_async_callback(parts.outbox.close)
         if parts.spool and self._captures:
-            await open_outbox(parts.spool, required=parts.config.outbox.required)
+            await open_outbox(parts.spool, required=required, without="events are lost while the outbox is away")
             stack.push_async_callback(parts.spool.close)
         if parts.membership:
             stack.push_async_callback(parts.membership.leave)
@@ -286,10 +288,10 @@ async def running(
         await run
 
 
-async def open_outbox(outbox: Outbox | Spool, *, required: bool, spooled: bool = False) -> None:
-    """Open the outbox, or go on without: flags matter more. Raises StartError where it is required or owned.
+async def open_outbox(outbox: Outbox | Spool, *, required: bool, without: str) -> None:
+    """Open the outbox, or go on *without*, which is said: flags matter more.
 
-    While one that is *spooled* is away, its events wait elsewhere.
+    Raises StartError where it is required or owned.
     """
     try:
         await outbox.open()
@@ -298,8 +300,7 @@ async def open_outbox(outbox: Outbox | Spool, *, required: bool, spooled: bool =
     except OutboxError as failure:
         if required:
             raise StartError(f"{failure} (outbox.required is true: no start without it)") from failure
-        consequence = "events wait in the spool" if spooled else "flags are forwarded, nothing is captured"
-        log.error("outbox.unavailable", detail=str(failure), consequence=consequence)
+        log.error("outbox.unavailable", detail=str(failure), consequence=without)
 
 
 def require_c_parser() -> None:

@@ -71,11 +71,9 @@ class Membership:
 
     async def leave(self) -> None:
         """Tell of the end; who leaves a spool behind stays on the list with it."""
-        with suppress(OutboxError):
-            if self._now().spooled:
-                await self.announce()
-            else:
-                await self._outbox.depart(self._me.name)
+        with suppress(OutboxError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await (self.announce() if self._now().spooled else self._outbox.depart(self._me.name))
 
     def _now(self) -> Member:
         waiting = {name: answers for name, answers in self._in_hand().items() if answers}

@@ -129,7 +129,7 @@ def _outbox(reading: Reading, kind: OutboxKind) -> OutboxStatus:
         bytes=reading.usage.size if reading.usage else 0,
         capacity=reading.usage.capacity if reading.usage else 0,
         oldest=min(reading.oldest.values(), default=None),
-        problem=reading.problem or reading.refusal,
+        problem="; ".join(filter(None, (reading.problem, reading.refusal))),
         read_at=reading.read_at,
     )
 

@@ -77,8 +77,11 @@ class Spool:
     async def open(self) -> None:
         """Find what an earlier process left. Raises OutboxError where the storage fails; it is tried again later."""
         self._wake()  # where it fails, `run` tries again
-        await self._storage.open()
-        await self._look_back()
+        try:
+            await self._storage.open()
+            await self._look_back()
+        except OutboxError as failure:
+            raise _of_the_spool(failure) from failure
 
     async def close(self) -> None:
         """Let go of the storage. Never raises."""
@@ -100,7 +103,10 @@ class Spool:
             return
         if not (events or dead_letters or journal):
             raise OutboxError(f"counts alone wait until the outbox is back: {self.problem}")
-        await self._keep(put)
+        try:
+            await self._keep(put)
+        except OutboxError as failure:
+            raise _of_the_spool(failure) from failure
 
     async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:
         """What the remote knows; while it is away, what went through here."""
@@ -132,7 +138,9 @@ class Spool:
             except OutboxError as failure:
                 if str(failure) not in {said, self.problem}:
                     said = str(failure)
-                    log.warning("spool.stuck", detail=said, consequence="what it keeps is not moved over")
+                    log.warning(
+                        "spool.stuck", detail=str(_of_the_spool(failure)), consequence="what it keeps is not moved over"
+                    )
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def emptied(self) -> None:
@@ -236,6 +244,11 @@ class Spool:
             seconds = round(self._clock.monotonic() - self._begun_at, 1)
             log.info("spool.emptied", commits=self._moved, seconds=seconds)
         self.problem, self._begun_at, self._moved = None, None, 0
+
+
+def _of_the_spool(failure: OutboxError) -> OutboxError:
+    """What the storage says, which knows nothing of any other outbox."""
+    return type(failure)(str(failure).replace("the outbox", "the spool").replace("outbox.url", "outbox.spool"))
 
 
 def _count(put: Put) -> Counter[str]:

@@ -192,6 +192,16 @@ async def test_a_disk_that_somebody_else_filled_is_a_problem_before_an_event_is_
     assert found.outbox.read_at == 1000.0
 
 
+async def test_events_that_are_refused_are_told_beside_an_outbox_that_cannot_be_read(tmp_path: Path) -> None:
+    """One on Redis may be away for long before the spool is full, and only then events are lost."""
+    watched = Watched(sqlite_outbox(tmp_path / "outbox.db"))  # it was never opened
+    watched.capture.refusal = "the last events were refused: the spool is full"
+    await watched.figures.refresh()
+
+    problem = status_of(watched.figures.reading, now=1000.0, kind="redis").outbox.problem
+    assert problem == f"{watched.figures.reading.problem}; the last events were refused: the spool is full"
+
+
 async def test_why_events_are_refused_is_told_until_one_is_stored(watched: Watched) -> None:
     watched.capture.refusals.begin("outbox_error", "the outbox cannot be written", 1)
     await watched.figures.refresh()

@@ -1,5 +1,6 @@
 """Each relay of a fleet tells of itself, and whoever asks one of them is told of all."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -74,6 +75,20 @@ async def test_one_that_leaves_something_behind_stays_on_the_list(watched: Watch
     await watched.membership.leave()
 
     assert [member.spooled for member in await watched.outbox.members(now=NOW)] == [1]
+
+
+async def test_the_end_does_not_wait_for_an_outbox_that_hangs(watched: Watched) -> None:
+    """No limit in `shutdown` is meant for that."""
+
+    class Hanging(MemoryOutbox):
+        async def depart(self, name: str) -> None:  # noqa: ARG002 - the protocol's
+            await asyncio.Event().wait()
+
+    watched.membership = Membership(
+        ME, Hanging(max_bytes=1, dead_letter_share=0.25), watched.spool, watched.figures.in_hand, watched.clock
+    )
+    async with asyncio.timeout(20):
+        await watched.membership.leave()
 
 
 async def test_others_are_looked_for_when_somebody_asks_and_not_all_the_time(watched: Watched) -> None:

@@ -6,6 +6,7 @@ import signal
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from relay.app import Relay
 from tests.conftest import APP_ID
@@ -103,6 +104,19 @@ async def test_a_spool_in_memory_is_emptied_before_its_relay_ends(fleet: Fleet, 
 
     async with fleet.member("two", "sender"):
         await until_all_are_delivered(fleet, ["ada"])
+
+
+async def test_a_spool_that_cannot_be_opened_costs_nothing_while_redis_is_there(
+    fleet: Fleet, http: aiohttp.ClientSession
+) -> None:
+    with capture_logs() as logs:
+        async with fleet.member("one", spool="sqlite:////proc/no/spool.db") as relay:
+            await identify(http, relay, "ada")
+            await until_all_are_delivered(fleet, ["ada"])
+
+    [unavailable] = [line for line in logs if line["event"] == "outbox.unavailable"]
+    assert unavailable["consequence"] == "events are lost while the outbox is away"
+    assert "check outbox.spool" in unavailable["detail"]
 
 
 async def test_a_redis_without_memory_is_one_that_is_away(fleet: Fleet, http: aiohttp.ClientSession) -> None:

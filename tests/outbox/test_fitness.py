@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from relay.errors import OutboxError
+from relay.fleet import Member
 from relay.outbox.redis import RedisAddress, RedisOutbox
 from relay.outbox.redis.fitness import judge
 from tests.outbox.boxes import ROOMY, opened
@@ -45,6 +47,20 @@ async def test_a_setting_that_loses_events_is_told_at_the_start(
     assert [*found] == [setting]
     assert advice in found[setting]
     assert [(line["event"], line["setting"]) for line in logs] == [("redis.unfit", setting)]
+
+
+async def test_a_redis_that_was_away_at_the_start_is_remarked_on_once_it_is_back(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, capture_logs() as logs:
+        server.kill()
+        outbox = RedisOutbox(server.address, max_bytes=ROOMY, dead_letter_share=0.25)
+        with pytest.raises(OutboxError):
+            await outbox.open()
+        server.start()
+        for _ in range(2):
+            await outbox.announce(Member("one", "1", "proxy", 0.0), now=0.0)
+        await outbox.close()
+
+    assert [(line["event"], line["setting"]) for line in logs] == [("redis.unfit", "appendonly")]
 
 
 async def test_what_redis_does_not_tell_is_not_guessed(tmp_path: Path) -> None:

@@ -131,10 +131,11 @@ async def test_redis_is_reached_by_tls_that_a_private_authority_vouches_for(tmp_
             await outbox.put(events(1), [], {})
             assert (await book(outbox)).waiting == 1
 
-        stranger = box(RedisAddress(nodes=nodes, tls=True))
-        with pytest.raises(OutboxError, match="certificate"):
-            await stranger.open()
-        await stranger.close()
+        for ca_file, words in ((None, "is not trusted"), (tmp_path / "none.pem", "whether the .* ca_file .* is there")):
+            stranger = box(RedisAddress(nodes=nodes, tls=True, ca_file=ca_file))
+            with pytest.raises(OutboxError, match=words):
+                await stranger.open()
+            await stranger.close()
 
 
 async def test_redis_is_reached_by_a_unix_socket_as_a_user_in_a_database(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from structlog.testing import capture_logs
@@ -66,6 +67,46 @@ async def test_a_redis_that_is_not_there_is_an_error_that_says_what_to_do() -> N
 
     assert "hidden" not in str(raised.value)
     await outbox.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("cluster", "cannot be reached"), ("sentinel", "has no master that its sentinels tell; see")]
+)
+async def test_a_cluster_or_sentinels_that_are_not_there_are_an_error_that_says_what_to_do(
+    kind: Literal["cluster", "sentinel"], words: str
+) -> None:
+    outbox = box(RedisAddress(kind=kind, nodes=(("127.0.0.1", free_port()),), service="main"))
+
+    with pytest.raises(OutboxError, match=words):
+        await outbox.put(events(1), [], {})
+
+    await outbox.close()
+
+
+async def test_one_server_that_is_named_as_a_cluster_is_told_from_one(server: RedisServer) -> None:
+    outbox = box(replace(server.address, kind="cluster"))
+
+    with pytest.raises(OutboxError, match=r"is not a cluster .*; begin outbox.url with redis://"):
+        await outbox.open()
+
+    await outbox.close()
+
+
+async def test_a_cluster_that_goes_away_is_an_error_until_it_is_back(tmp_path: Path) -> None:
+    with redis_server(tmp_path, cluster_enabled="yes", cluster_port=str(free_port()), appendonly="yes") as server:
+        with server.client() as operator:
+            operator.execute_command("CLUSTER ADDSLOTS", *range(16384))
+        outbox = box(replace(server.address, kind="cluster"))
+        await until_it_works(outbox)
+
+        server.kill()
+        with pytest.raises(OutboxError, match="cannot be reached"):
+            await outbox.put(events(1), [], {})
+        server.start()
+        await until_it_works(outbox)
+
+        assert (await book(outbox)).waiting == 2
+        await outbox.close()
 
 
 async def test_an_outbox_that_could_not_be_opened_works_once_redis_does(tmp_path: Path) -> None:

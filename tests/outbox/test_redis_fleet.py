@@ -210,11 +210,23 @@ async def test_events_of_a_newer_format_are_left_to_newer_relays(fleet: Fleet) -
     assert await book(fleet[1]) == Book(captured=2, delivered=1, waiting=1)
 
 
-async def test_an_outbox_of_a_newer_layout_is_refused(fleet: Fleet) -> None:
+async def test_an_outbox_of_a_newer_layout_is_refused_at_every_call(tmp_path: Path, fleet: Fleet) -> None:
+    """A relay goes on without its outbox, and nobody would look after what it put there."""
     await fleet[0]._link.command("SET", f"{fleet[0]._address.prefix}format", 2)
+    late = with_clock(tmp_path, time)
 
-    with pytest.raises(OutboxError, match=r"its version is 2, this relay knows 1.*; run that relay"):
-        await fleet[1].open()
+    for call in (late.open, lambda: late.put(events(1), [], {}), lambda: claim(late)):
+        with pytest.raises(OutboxError, match=r"its version is 2, this relay knows 1.*; run that relay"):
+            await call()
+    await late.close()
+
+
+async def test_the_layouts_version_is_told_again_after_a_flush(fleet: Fleet) -> None:
+    await fleet[0]._link.command("FLUSHALL")
+
+    await fleet[0].put(events(1), [], {})
+
+    assert await fleet[0]._link.command("GET", f"{fleet[0]._address.prefix}format") == b"1"
 
 
 async def test_every_key_has_the_prefix_and_the_layouts_version(tmp_path: Path, fleet: Fleet) -> None:

@@ -221,6 +221,21 @@ async def test_a_spool_has_its_bound(remote: SqliteOutbox, backend: str, tmp_pat
         assert await keys(remote) == [one.key for one in kept]
 
 
+async def test_what_the_spool_lacks_is_not_said_of_the_outbox(
+    remote: SqliteOutbox, backend: str, tmp_path: Path
+) -> None:
+    async with spooling(remote, make_outbox(backend, tmp_path, max_bytes=100)) as spool:
+        with away(tmp_path), pytest.raises(OutboxFull, match=r"^the spool .*is full"):
+            await spool.put(events(1, size=1000), [], {})
+
+
+async def test_a_spool_that_cannot_be_opened_names_the_setting_to_change(remote: SqliteOutbox, tmp_path: Path) -> None:
+    (tmp_path / "outbox.db").write_bytes(b"no database" * 1000)
+
+    with pytest.raises(OutboxError, match=r"^the spool .*outbox\.db is not .* in outbox\.spool$"):
+        await Spool(remote, make_outbox("sqlite", tmp_path)).open()
+
+
 async def test_counts_alone_wait_in_the_capture_while_the_remote_is_away(
     remote: SqliteOutbox, storage: Outbox, tmp_path: Path
 ) -> None:

@@ -1,6 +1,10 @@
 """Say in one line what is wrong with Redis and what to do about it."""
 
+import ssl
+from collections.abc import Iterator
+
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from relay.errors import OutboxError, OutboxFull
 
@@ -23,7 +27,11 @@ _BY_WORD = {
 _FULL = ("has no memory left", "give it more (maxmemory), or lower outbox.max_bytes")
 _AWAY = ("cannot be reached", "see whether it runs, and check outbox.url")
 _SLOW = ("does not answer in time", "see whether it is well, and how far away it is")
-_UNKNOWN = ("refuses", "see Redis' log")
+_ALONE = ("is not a cluster", "begin outbox.url with redis://, or rediss:// for TLS")
+_NO_FILE = ("cannot be reached", "see whether it runs, and whether the socket or the ca_file in outbox.url is there")
+_UNTRUSTED = ("is not trusted", "see to its certificate; who issued it is named like this: outbox.url?ca_file=ca.pem")
+_NO_MASTER = ("has no master that its sentinels tell", "see whether they run, and check their service in outbox.url")
+_UNKNOWN = ("refuses", "check outbox.url, and see Redis' log")
 
 
 def explain(label: str, failure: Exception) -> OutboxError:
@@ -34,11 +42,9 @@ def explain(label: str, failure: Exception) -> OutboxError:
     word = words.partition(" ")[0]
     if word == "OOM" or isinstance(failure, exceptions.OutOfMemoryError):
         return OutboxFull(_line(label, _FULL, words))
-    if isinstance(failure, TimeoutError | exceptions.TimeoutError):
-        return OutboxError(_line(label, _SLOW, words))
-    if (known := _BY_WORD.get(word) or _by_kind(failure)) is None:
-        known = _AWAY if isinstance(failure, exceptions.ConnectionError | OSError) else _UNKNOWN
-    return OutboxError(_line(label, known, words))
+    if isinstance(failure, MasterNotFoundError):  # its words are all about redis-py's own objects
+        return OutboxError(_line(label, _NO_MASTER, ""))
+    return OutboxError(_line(label, _BY_WORD.get(word) or _by_kind(failure) or _by_reach(failure), words))
 
 
 def _by_kind(failure: Exception) -> tuple[str, str] | None:
@@ -49,11 +55,33 @@ def _by_kind(failure: Exception) -> tuple[str, str] | None:
         exceptions.NoPermissionError: "NOPERM",
         exceptions.AuthenticationError: "NOAUTH",
         exceptions.ClusterDownError: "CLUSTERDOWN",
+        exceptions.SlotNotCoveredError: "CLUSTERDOWN",
         exceptions.MasterDownError: "MASTERDOWN",
         exceptions.MovedError: "MOVED",
         exceptions.ClusterCrossSlotError: "CROSSSLOT",
     }
     return next((_BY_WORD[word] for kind, word in kinds.items() if isinstance(failure, kind)), None)
+
+
+def _by_reach(failure: Exception) -> tuple[str, str]:
+    """How far the call came."""
+    if isinstance(failure, TimeoutError | exceptions.TimeoutError):
+        return _SLOW
+    if any(isinstance(cause, ssl.SSLError) for cause in _causes(failure)):
+        return _UNTRUSTED
+    if any(isinstance(cause, FileNotFoundError) for cause in _causes(failure)):
+        return _NO_FILE
+    if "Cluster mode is not enabled" in str(failure):  # redis-py's words
+        return _ALONE
+    away = exceptions.ConnectionError | exceptions.RedisClusterException | OSError
+    return _AWAY if isinstance(failure, away) else _UNKNOWN
+
+
+def _causes(failure: BaseException | None) -> Iterator[BaseException]:
+    """What redis-py made its error of, one in the other."""
+    while failure:
+        yield failure
+        failure = failure.__cause__ or failure.__context__
 
 
 def _line(label: str, known: tuple[str, str], detail: str) -> str:

@@ -23,6 +23,9 @@ CALL_SECONDS = 5.0
 # How long a put waits for replicas, where it does, in milliseconds: they are as far as the master's next answer.
 REPLICAS_MILLISECONDS = 500
 
+# What a call to Redis may end with. A cluster whose nodes cannot be reached has an error outside of redis-py's tree.
+FAILURES = (exceptions.RedisError, exceptions.RedisClusterException, OSError, TimeoutError)
+
 Given = dict[str, Any]
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -70,7 +73,7 @@ class Link:
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 await disconnect(self._client)
-        except (exceptions.RedisError, OSError, TimeoutError):
+        except FAILURES:
             pass
 
     async def _run(self, name: str, key: str, arguments: tuple[bytes | str, ...]) -> Any:
@@ -112,7 +115,7 @@ class Link:
         try:
             async with asyncio.timeout(CALL_SECONDS), self._turns:
                 return await call()
-        except (exceptions.RedisError, OSError, TimeoutError) as failure:
+        except FAILURES as failure:
             if isinstance(failure, exceptions.ReadOnlyError):
                 await self.close()  # the name leads to another server now, or will; the pool makes new connections
             raise explain(self.label, failure) from failure

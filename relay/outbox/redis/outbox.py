@@ -14,7 +14,6 @@ import structlog
 
 from relay.core.coalesce import newest
 from relay.core.daily import day_of
-from relay.errors import OutboxError
 from relay.fleet import Member, RedisAddress
 from relay.model import (
     Book,
@@ -43,7 +42,7 @@ from relay.outbox.redis.fitness import Remark, remark
 from relay.outbox.redis.link import Link
 from relay.outbox.redis.parcel import Parcel
 from relay.outbox.redis.purse import SharedPurse
-from relay.outbox.redis.shard import LAYOUT, SENT_BYTES, Bounds, Shard
+from relay.outbox.redis.shard import SENT_BYTES, Bounds, Shard
 from relay.outbox.redis.shards import Numbered, Shards
 
 log = structlog.get_logger(__name__)
@@ -76,7 +75,8 @@ class RedisOutbox:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
-        self._guest = guest
+        # A guest leaves that to the relays.
+        self._is_remarked = guest
         self._bounds = Bounds(
             max_bytes=max_bytes,
             dead_letter_bytes=int(max_bytes * dead_letter_share),
@@ -90,31 +90,30 @@ class RedisOutbox:
 
     async def open(self) -> None:
         """Make an outbox, or join the relays on it. Raises OutboxError for one of a newer relay."""
-        await self._require_not_newer()
         await self._shards.home.shard.open()
-        for one in () if self._guest else await self.remarks():
+        await self._remark()
+
+    async def reach(self) -> None:
+        """Return once a script deleted what is not there: Redis answers, and takes writes of this user's.
+
+        Raises OutboxError.
+        """
+        await self._link.command("EVAL", "return redis.call('DEL', KEYS[1])", 1, f"{self._address.prefix}nothing")
+
+    async def _remark(self) -> None:
+        """Log what to change of Redis' settings, once."""
+        if self._is_remarked:
+            return
+        self._is_remarked = True
+        for one in await self.remarks():
             if one.advice:
                 log.warning(
                     "redis.unfit", outbox=self._link.label, setting=one.setting, value=one.detail, advice=one.advice
                 )
 
-    async def reach(self) -> None:
-        """Return once Redis answered. Raises OutboxError; writes nothing."""
-        await self._link.command("PING")
-
     async def remarks(self) -> list[Remark]:
         """What is to be said of Redis' settings, for whoever asks whether it keeps what it is told."""
         return await remark(self._link, self._bounds.max_bytes)
-
-    async def _require_not_newer(self) -> None:
-        """A newer layout's keys lie beside those of this one, and nobody looks after these any more."""
-        key = f"{self._address.prefix}format"
-        await self._link.command("SET", key, LAYOUT, "NX")
-        if (found := int(await self._link.command("GET", key))) > LAYOUT:
-            raise OutboxError(
-                f"the outbox on {self._link.label} was written by a newer relay (its version is {found}, this relay"
-                f" knows {LAYOUT}); run that relay, or name another prefix in outbox.url"
-            )
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -308,8 +307,9 @@ class RedisOutbox:
         return sorted((trace for traces in found for trace in traces), key=lambda trace: -trace.at)[:limit]
 
     async def announce(self, member: Member, *, now: float) -> None:  # noqa: ARG002 - Redis has a clock
-        """Told with one script; seen by Redis' clock."""
+        """Told with one script; seen by Redis' clock. Its settings are remarked on, if it was away at the start."""
         await members.announce(self._shards.home.shard, member)
+        await self._remark()
 
     async def depart(self, name: str) -> None:
         """Told likewise."""

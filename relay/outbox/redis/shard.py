@@ -60,6 +60,7 @@ class Shard:
 
     def __init__(self, link: Link, prefix: str, tag: str, bounds: Bounds, clock: Callable[[], float]) -> None:
         self._link = link
+        self._format = f"{prefix}format"
         self._at = f"{prefix}{LAYOUT}:{{{tag}}}:"
         self._bounds = bounds
         self._clock = clock
@@ -72,7 +73,8 @@ class Shard:
     # Which it is.
 
     async def open(self) -> Facts:
-        """Learn which outbox it is; make one where there is none."""
+        """Learn which outbox it is; make one where there is none. Raises OutboxError for one of a newer relay."""
+        await self._require_not_newer()
         made = secrets.token_hex(16), secrets.token_hex(32)
         installation, secret = await self._link.run("open", f"{self._at}meta", *made)
         facts = Facts(installation.decode(), bytes.fromhex(secret.decode()))
@@ -80,6 +82,15 @@ class Shard:
             log.warning("outbox.replaced", outbox=self._link.label, advice="what it held is gone; was Redis flushed?")
         self._facts = facts
         return facts
+
+    async def _require_not_newer(self) -> None:
+        """A newer layout's keys lie beside those of this one, and nobody looks after these any more."""
+        await self._link.command("SET", self._format, LAYOUT, "NX")
+        if (found := int(await self._link.command("GET", self._format))) > LAYOUT:
+            raise OutboxError(
+                f"the outbox on {self._link.label} was written by a newer relay (its version is {found}, this relay"
+                f" knows {LAYOUT}); run that relay, or name another prefix in outbox.url"
+            )
 
     async def run(self, name: str, build: Build) -> Any:
         """What the script *name* says. Where Redis was flushed it is called again, on the outbox that is made then."""

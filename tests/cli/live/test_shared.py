@@ -50,7 +50,17 @@ def test_a_replica_fails(tmp_path: Path, redis: RedisServer) -> None:
     with redis_server(folder, replicaof=f"127.0.0.1 {redis.port}") as replica:
         told = look(replica.port)
 
-    assert told["outbox.role"] == ("failed", "slave", "name the master in outbox.url, or use Sentinel")
+    result, detail, advice = told["outbox.redis"]
+    assert (result, advice) == ("failed", "name the master in outbox.url, or use Sentinel")
+    assert "is a replica, which takes no writes" in detail
+
+
+def test_a_user_whose_keys_are_others_fails(tmp_path: Path) -> None:
+    with redis_server(tmp_path, user="default on nopass ~others:* +@all") as server:
+        told = look(server.port)
+
+    assert told["outbox.redis"][0] == "failed"
+    assert told["outbox.redis"][2] == "let its ACL have ~<prefix>* +@all -@dangerous +info"
 
 
 def test_a_redis_that_is_not_there_fails() -> None:
