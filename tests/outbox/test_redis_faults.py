@@ -157,6 +157,26 @@ async def test_a_claim_and_a_settlement_whose_answers_were_lost_are_repeated_wit
             assert await book(outbox) == Book(captured=4, delivered=2, waiting=2)
 
 
+async def test_a_claim_that_failed_is_carried_out_by_the_next(server: RedisServer) -> None:
+    """Otherwise what it had leased would have to wait for the lease's end."""
+    cutter = Cutter(server.port)
+    async with await asyncio.start_server(cutter.serve, "127.0.0.1") as network:
+        port = network.sockets[0].getsockname()[1]
+        async with opened(box(RedisAddress(nodes=(("127.0.0.1", port),)))) as outbox:
+            await outbox.put(put := events(2), [], {})
+            await outbox.peek(LANE, limit=1, max_bytes=1, now=NOON)
+            cutter.cuts = 2
+            with pytest.raises(OutboxError, match="cannot be reached"):
+                await claim(outbox)
+
+            lease = await claim(outbox, NOON + 50)
+
+            assert taken(lease) == put
+            async with opened(box(server.address)) as other:
+                assert taken(await claim(other, NOON + 100)) == []
+            assert await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON) == set(ids(lease))
+
+
 async def test_a_call_that_is_cancelled_leaves_its_answer_to_nobody(server: RedisServer, outbox: RedisOutbox) -> None:
     await outbox.put(events(1), [], {})
     async with server.stopped():

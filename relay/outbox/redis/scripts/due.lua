@@ -41,7 +41,7 @@ local function events_of(numbers, pairs_of)
   return reply
 end
 
--- The same claim again: its answer got lost on the way.
+-- The same claim again: its answer got lost on the way, for whatever time.
 if given.token then
   local held, pairs_of = {}, {}
   local numbers = lease_of(given.token)
@@ -49,9 +49,14 @@ if given.token then
     if event and event[TOKEN] == given.token then
       held[#held + 1] = numbers[index]
       pairs_of[#pairs_of + 1] = {numbers[index], event}
+      later('ZADD', order, text(now + given.lease), numbers[index])
     end
   end
-  if #held > 0 then return events_of(held, pairs_of) end
+  if #held > 0 then
+    free_first()
+    carry_out()
+    return events_of(held, pairs_of)
+  end
 end
 
 local _ = take_all(ranges[1]) and take_all(ranges[2])
