@@ -74,7 +74,7 @@ class Shard:
     async def open(self) -> Facts:
         """Learn which outbox it is; make one where there is none."""
         made = secrets.token_hex(16), secrets.token_hex(32)
-        installation, secret = await self._link.run("open", f"{self._at}meta", *made)
+        installation, secret = await self._link.run("open", self._at, *made)
         facts = Facts(installation.decode(), bytes.fromhex(secret.decode()))
         if self._facts not in {None, facts}:
             log.warning("outbox.replaced", outbox=self._link.label, advice="what it held is gone; was Redis flushed?")
@@ -94,7 +94,7 @@ class Shard:
     async def _call(self, name: str, facts: Facts, build: Build) -> Any:
         given, blobs = build(facts.secret)
         now = {"installation": facts.installation, "format": FORMAT, "sent": self._clock()}
-        return await self._link.run(name, f"{self._at}meta", encoded({**given, **now}), *blobs)
+        return await self._link.run(name, self._at, encoded({**given, **now}), *blobs)
 
     def _next_call(self) -> str:
         """What a call is known by when it is repeated."""

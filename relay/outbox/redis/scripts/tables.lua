@@ -82,7 +82,7 @@ end
 local function fact(field) return tonumber(redis.call('HGET', at .. 'meta', field) or 0) end
 
 -- A script that frees more than it takes goes on when Redis has no memory left: what is claimed and settled is gone.
-local function free_first() redis.call('DEL', at .. 'nothing') end
+local function free_first() redis.call('DEL', KEYS[2]) end
 
 -- Rows of a hash by their fields; false for one that is missing.
 local function rows(key, fields)
