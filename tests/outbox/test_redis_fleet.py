@@ -12,6 +12,7 @@ import pytest
 
 from relay.errors import OutboxError
 from relay.model import Book, Coalescing, Event, Settlement
+from relay.outbox.bookkeeping import SLICE
 from relay.outbox.redis import RedisOutbox, wire
 from tests.outbox.boxes import (
     ANY,
@@ -138,6 +139,19 @@ async def test_a_put_again_of_what_is_stored_is_not_taken_for_old_news(fleet: Fl
     assert await book(fleet[0]) == Book(captured=1, waiting=1)
 
 
+async def test_a_put_lets_go_of_a_slice_of_what_it_replaces(fleet: Fleet) -> None:
+    """Of an identity that has thousands waiting: Redis does nothing else meanwhile."""
+    await fleet[0].put(events(SLICE + 100), [], {}, (), Coalescing(latest={"production": 1000}))
+    behind = Coalescing(latest={"production": 0})
+
+    await fleet[0].put([event(NOON + 1)], [], {}, (), behind)
+    assert (await book(fleet[0])).superseded == SLICE
+    await fleet[0].put([newest := event(NOON + 2)], [], {}, (), behind)
+
+    assert await book(fleet[0]) == Book(captured=SLICE + 102, superseded=SLICE + 101, waiting=1)
+    assert taken(await claim(fleet[1])) == [newest]
+
+
 # Clocks.
 
 
@@ -208,6 +222,20 @@ async def test_events_of_a_newer_format_are_left_to_newer_relays(fleet: Fleet) -
     with pytest.raises(OutboxError, match=r"holds events of a newer relay's only.*; run that relay"):
         await claim(fleet[1])
     assert await book(fleet[1]) == Book(captured=2, delivered=1, waiting=1)
+
+
+async def test_a_long_row_of_newer_events_is_not_gone_through_to_its_end(fleet: Fleet, tmp_path: Path) -> None:
+    """Redis would do nothing else meanwhile, at every look of every older relay."""
+    newer = {wire.number_name(number): msgspec.msgpack.encode([wire.FORMAT + 1]) for number in range(10_000)}
+    at = f"{tmp_path}:1:{{outbox}}:"
+    with shared_redis().client() as client:
+        client.hset(f"{at}waiting", mapping=newer)
+        client.zadd(f"{at}due:{wire.lane_name(LANE)}", dict.fromkeys(newer, NOON - 1))
+    await fleet[0]._shards.home.shard.read("HSET", "meta", "numbers", len(newer))
+    await fleet[0].put([event()], [], {})
+
+    with pytest.raises(OutboxError, match="holds events of a newer relay's only"):
+        await claim(fleet[1])
 
 
 async def test_an_outbox_of_a_newer_layout_is_refused(fleet: Fleet) -> None:

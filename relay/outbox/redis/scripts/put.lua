@@ -171,10 +171,13 @@ while most > 0 and (have > given.journal_entries or fact('journal_bytes') > give
 end
 
 -- The pressure valve: of an identity that waits in a lane that is behind the newest event takes the first one's place.
+-- A call lets go of a slice of the oldest.
 
 local function supersede(event)
   local waiting = {}
-  local found = redis.call('ZRANGE', at .. place(event), 0, -1)
+  local found = redis.call('ZRANGE', at .. place(event), 0, SLICE - 1)
+  local last = redis.call('ZRANGE', at .. place(event), -1, -1)[1]
+  if found[#found] ~= last then found[#found + 1] = last end
   for index, one in ipairs(rows('waiting', found)) do
     if one[TOKEN] == '' then waiting[#waiting + 1] = {found[index], one, due_at(found[index], one)} end
   end
