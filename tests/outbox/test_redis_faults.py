@@ -208,12 +208,13 @@ async def test_a_replica_is_an_error_and_the_master_is_found_again(tmp_path: Pat
 
 
 async def test_a_redis_that_loads_its_data_is_an_error_until_it_has(tmp_path: Path) -> None:
-    with redis_server(
-        tmp_path, appendonly="yes", key_load_delay="100000", loading_process_events_interval_bytes="1024"
-    ) as server:
+    """It takes minutes over it, until it is told to hurry."""
+    slow = {"key_load_delay": "10000", "loading_process_events_interval_bytes": "1024"}
+    with redis_server(tmp_path, appendonly="yes", **slow) as server:
         async with opened(box(server.address)) as outbox:
-            await outbox.put(events(20, size=10_000), [], {})
+            await outbox.put(events(20), [], {})
             with server.client() as somebody:
+                somebody.mset({f"somebody's {number}": "x" * 100 for number in range(10_000)})
                 somebody.bgrewriteaof()
                 while somebody.info("persistence")["aof_rewrite_in_progress"]:
                     await asyncio.sleep(0.01)
@@ -223,6 +224,8 @@ async def test_a_redis_that_loads_its_data_is_an_error_until_it_has(tmp_path: Pa
             with pytest.raises(OutboxError, match=r"is loading its data.*; wait"):
                 await outbox.put(events(1), [], {})
 
+            with server.client() as somebody:
+                somebody.config_set("key-load-delay", 0)
             await until_it_works(outbox)
             assert (await book(outbox)).waiting == 21
 
