@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from time import monotonic
 
 import aiohttp
 
@@ -15,9 +17,11 @@ PROXIES = ("one", "two", "three")
 # Of relays, one after the other; and how long each then has to do something, in seconds.
 KILLS = 6
 LIFE = 0.7
+# What a Redis may lose that flushes every second (redis.io/docs/latest/operate/oss_and_stack/management/persistence).
+LOST_SECONDS = 2.0
 
 
-async def delivered(fleet: Fleet, answered: list[str]) -> None:
+async def delivered(fleet: Fleet, answered: Iterable[str]) -> None:
     """Return once Heap has all that was answered: half a lease is enough, as nothing waits for the end of one."""
     async with asyncio.timeout(30):
         while missing := set(answered) - {event.identity for event in fleet.heap.stored(APP_ID)}:
@@ -48,3 +52,28 @@ async def test_kills_lose_nothing_and_repeat_nothing(fleet: Fleet, http: aiohttp
     assert len(traffic.answered) > 100
     assert len(stored) == len(set(stored))
     assert fleet.heap.violations == []
+
+
+async def test_a_killed_redis_that_flushes_every_second_loses_its_last_two_at_most(
+    fleet: Fleet, http: aiohttp.ClientSession
+) -> None:
+    """And repeats nothing: what it forgot to have been delivered goes again under the same key."""
+    with fleet.redis.client() as operator:
+        operator.config_set("appendfsync", "everysec")
+    async with fleet.member("one") as relay:
+        traffic = Traffic(http, lambda: [relay.url])
+        async with traffic.flowing():
+            began = monotonic()
+            while monotonic() < began + 2 * LOST_SECONDS:
+                await asyncio.sleep(random.uniform(0, LIFE))
+            killed = monotonic()
+            fleet.redis.kill()
+            await asyncio.sleep(random.uniform(0, LIFE))
+            fleet.redis.start()
+            await asyncio.sleep(random.uniform(0, LIFE))
+        safe = [name for name, at in traffic.answered.items() if not killed - LOST_SECONDS <= at <= killed]
+        await delivered(fleet, safe)
+
+    stored = [event.identity for event in fleet.heap.stored(APP_ID)]
+    assert len(safe) > 50
+    assert len(stored) == len(set(stored))

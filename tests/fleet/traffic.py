@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 
 import aiohttp
 
@@ -17,7 +18,8 @@ class Traffic:
     """Callers who ask for one identity after another, each of a relay that is there just then: *urls* tells."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: Callable[[], Sequence[str]]) -> None:
-        self.answered: list[str] = []
+        # By identity, when; in monotonic seconds.
+        self.answered: dict[str, float] = {}
         self._http = http
         self._urls = urls
         self._asked = 0
@@ -32,7 +34,7 @@ class Traffic:
         with suppress(aiohttp.ClientError):
             async with self._http.get(url + IDENTITIES, params={"identifier": identity}, headers=HEADERS) as answer:
                 await answer.read()
-                self.answered.append(identity)
+                self.answered[identity] = monotonic()
 
     @asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
