@@ -76,6 +76,17 @@ async def test_each_member_tells_of_all(fleet: Fleet, http: aiohttp.ClientSessio
         assert sorted(member["role"] for member in members) == ["proxy", "sender"]
 
 
+async def test_members_name_the_outbox_that_they_share(fleet: Fleet) -> None:
+    """So that a dashboard counts what is in it once."""
+    async with fleet.member("one") as one, fleet.member("two") as two:
+        for relay in (one, two):
+            await relay.parts.figures.refresh()
+
+        name = (await one.outbox.installation())[:12]
+        for relay in (one, two):
+            assert relay.registry.get_sample_value("relay_outbox_info", {"outbox": name}) == 1
+
+
 @pytest.mark.parametrize("role", ["proxy", "sender"])
 def test_half_a_relay_needs_an_outbox_that_others_share(tmp_path: Path, role: str) -> None:
     path = tmp_path / "config.yaml"
