@@ -209,8 +209,9 @@ async def test_a_replica_is_an_error_and_the_master_is_found_again(tmp_path: Pat
 
 async def test_a_redis_that_loads_its_data_is_an_error_until_it_has(tmp_path: Path) -> None:
     """It takes minutes over it, until it is told to hurry."""
-    slow = {"key_load_delay": "10000", "loading_process_events_interval_bytes": "1024"}
-    with redis_server(tmp_path, appendonly="yes", **slow) as server:
+    with redis_server(
+        tmp_path, appendonly="yes", key_load_delay="10000", loading_process_events_interval_bytes="1024"
+    ) as server:
         async with opened(box(server.address)) as outbox:
             await outbox.put(events(20), [], {})
             with server.client() as somebody:
