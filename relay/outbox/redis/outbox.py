@@ -271,7 +271,11 @@ class RedisOutbox:
         return await _until_done(lambda: one.shard.drop_lane(lane, now=now))
 
     async def forget(self, identity: str) -> Forgotten:
-        """Look through all of it, page by page. Redis' own log keeps it until its next rewrite (BGREWRITEAOF)."""
+        """Look through all of it, page by page; what comes from a spool later is turned away.
+
+        On a Cluster not for an app that nothing was ever put for. Redis' own log keeps it until its next rewrite
+        (BGREWRITEAOF).
+        """
         memory = sum(await self._everywhere(lambda shard: shard.forget_sent(identity)))
         waiting = sum(await self._everywhere(lambda shard: shard.forget(identity, "waiting")))
         dead = sum(await self._everywhere(lambda shard: shard.forget(identity, "dead")))

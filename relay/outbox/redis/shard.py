@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 LAYOUT = 1
 # What dead letters and sizes of a journal page are read in.
 PAGE = 1000
-
-
+# How long what was captured of a forgotten identity is turned away, in seconds: no spool waits for longer.
+TURNED_AWAY_SECONDS = 30 * 86_400.0
 # How long what is moved to another tag is held here, in seconds: more than three calls take.
 HANDING_SECONDS = 60.0
 
@@ -201,8 +201,8 @@ class Shard:
         return int(await self._do("drop_old", before=before))
 
     async def tidy(self, *, before: str) -> None:
-        """Forget the days before that one, but for the last few, and relays that wrote nothing for a day."""
-        await self._do("tidy", before=before, kept=DAYS_KEPT)
+        """Forget the days before that one, but for the last few, and what else is of no use after a day or a month."""
+        await self._do("tidy", before=before, kept=DAYS_KEPT, forgotten=TURNED_AWAY_SECONDS)
 
     # Operating.
 
