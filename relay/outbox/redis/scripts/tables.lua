@@ -17,7 +17,8 @@ local LEASE_KEPT, SETTLED_KEPT = 86400, 60
 -- What things take beside their own bytes, measured; an entry with as many answers as are kept.
 local EVENT_BYTES, LATEST_BYTES, ENTRY_BYTES, STATE_BYTES = 650, 200, 310, 130
 
--- A waiting event, and first of all a dead letter, which has three more.
+-- A waiting event, and first of all a dead letter, which has three more. A later version's fields come after all of these:
+-- an older relay's scripts carry them along.
 local VERSION, SIZE, BYTES, SINCE, ATTEMPTS, LANE, ENVIRONMENT, KEY, WHO, TOKEN, REPLACEABLE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 local MADE_AT, REASON, DETAIL = 12, 13, 14
 
