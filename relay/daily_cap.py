@@ -14,8 +14,8 @@ from relay.outbox import Intake
 
 log = structlog.get_logger(__name__)
 
-# How often it is looked whether a day has ended.
-LOOK_SECONDS = 30.0
+# How often it is looked whether a day has ended, and what others have put into an outbox that relays share.
+LOOK_SECONDS = 10.0
 
 
 class DailyCap:
@@ -60,10 +60,17 @@ class DailyCap:
             _warn(approach, caps[approach.environment])
 
     async def run(self) -> None:
-        """Say at the end of each day what was skipped, until cancelled."""
+        """Say at the end of each day what was skipped, and heed what others bring, until cancelled."""
         while True:
             self.look()
+            await self.learn()
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def learn(self) -> None:
+        """Count what other relays have put into the outbox, too."""
+        if self.caps and self._is_known:
+            with suppress(OutboxError):
+                self._days.learn(await self._outbox.days(), day_of(self._clock.wall()))
 
     def look(self) -> None:
         """Say of the days that have ended what was skipped."""

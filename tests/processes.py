@@ -53,6 +53,13 @@ class RelayProcess:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """It does nothing more, until it is told to go on."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     async def ended(self, within: float = 30) -> int:
         """The exit code, once it has ended and its last line is read."""
         async with asyncio.timeout(within):

@@ -126,6 +126,22 @@ async def test_alerts_and_dashboard_name_metrics_and_labels_that_are_there(famil
         assert asked - ADDED <= set().union(*(labels[name] for name in named)), owner
 
 
+# Of the outbox, or of a Heap app: every relay of a fleet tells the same.
+SHARED = re.compile(
+    r"\brelay_(?:outbox_(?:events|oldest_seconds|bytes|capacity_bytes)|dead_letters\b(?!_)|remembered|books_difference"
+    r"|superseded_total|dropped_total|lane_state|budget_used_ratio|daily_cap_ratio)"
+)
+
+
+def test_what_all_relays_of_a_fleet_tell_alike_is_never_added_up() -> None:
+    for owner, expression in expressions():
+        if expression.startswith("label_values("):
+            continue
+        for found in SHARED.finditer(expression):
+            around = re.findall(r"\b(sum|max|min|avg|count)\b", expression[: found.start()])
+            assert around[-1:] == ["max"], owner
+
+
 async def test_the_dashboard_shows_every_metric_of_the_relay(families: list[Metric]) -> None:
     shown = " ".join(expression for _, expression in expressions())
 

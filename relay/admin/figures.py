@@ -30,6 +30,8 @@ class Reading:
 
     # The environments of the YAML, each with its Heap app.
     environments: Mapping[str, Lane] = field(default_factory=dict)
+    # Which outbox it is; empty until it could be read.
+    installation: str = ""
     books: Mapping[str, Book] = field(default_factory=dict)
     levels: Sequence[Level] = ()
     # Since when the oldest event of each environment waits, in seconds since 1970.
@@ -129,6 +131,7 @@ class Figures:
             installation, books = await self._outbox.installation(), await self._outbox.books()
             captured, in_hand = dict(self._capture.captured), dict(self._capture.in_hand)
         return Reading(
+            installation=installation,
             books=books,
             levels=await self._outbox.levels(),
             usage=await self._outbox.usage(),

@@ -11,6 +11,8 @@ from relay.model import Clock
 from relay.sender import LaneState
 
 STANDINGS = ("open", "paused", "held")
+# Characters of an outbox's name that are told.
+SHORT = 12
 
 
 class Gauges(Collector):
@@ -41,6 +43,10 @@ def _outbox(reading: Reading) -> Iterable[Metric]:
     size, capacity = (reading.usage.size, reading.usage.capacity) if reading.usage else (None, None)
     yield GaugeMetricFamily("relay_outbox_bytes", "Storage of the outbox in use.", size)
     yield GaugeMetricFamily("relay_outbox_capacity_bytes", "Storage the outbox may use.", capacity)
+    info = GaugeMetricFamily("relay_outbox_info", "1, with the start of the outbox's own name.", labels=["outbox"])
+    if reading.installation:
+        info.add_metric([reading.installation[:SHORT]], 1)
+    yield info
     yield GaugeMetricFamily("relay_outbox_failing", "1 while the outbox cannot be read.", float(bool(reading.problem)))
 
 

@@ -197,6 +197,10 @@ class Budget:
         self._forget_paid(now)
         self._paid.append((now, counts.total()))
 
+    def others_paid(self, events: int, since: float, now: float) -> None:
+        """Somebody with the same budget spent so many *events* between the two: `used`, as far as it was lately."""
+        self._paid.append((now, round(events * LOOK_BACK / max(LOOK_BACK, now - since))))
+
     def learn(self, now: float, level: float, allowances: Mapping[str, tuple[float, float]]) -> None:
         """Take over what somebody knows better: the lane's level, and of some identities events and requests."""
         self._lane = Bucket(level, now)

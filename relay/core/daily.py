@@ -97,6 +97,12 @@ class Days:
         found.events += 1
         return True
 
+    def learn(self, counts: Mapping[str, Mapping[str, int]], today: str) -> None:
+        """Others count as well: *today* has no fewer events than in *counts*."""
+        for environment, days in counts.items():
+            found = self._day(environment, today)
+            found.events = max(found.events, days.get(today, 0))
+
     def take_back(self, environment: str, day: str) -> None:
         """Count an event less that was admitted, and could not be stored."""
         self._day(environment, day).events -= 1

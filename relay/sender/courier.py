@@ -173,25 +173,37 @@ class Courier:
         return min(BATCH_EVENTS, self._budget.tokens(self._clock.monotonic()))
 
     async def _carry(self, holding: Holding, claims: Part) -> None:
-        """Send *claims* in as many requests as the answers ask for."""
+        """Send *claims* in as many requests as the answers ask for.
+
+        Where the storage fails in between, what is left is due once it works: nobody waits for the lease to end.
+        """
         round_ = Round(self._standing.record, claims)
         later: dict[int, float] = {}
+        try:
+            await self._send(holding, round_, later)
+        except OutboxError:
+            self._leave(holding, round_, round_.end(), later)
+            raise
+        if holding.lost:
+            log.warning("lease.lost", heap=self.lane.url, events=len(claims))
+        else:
+            await self._settle(holding, round_, round_.end(), later)
+
+    async def _send(self, holding: Holding, round_: Round, later: dict[int, float]) -> None:
+        """Send until the round is over; *later* says when what was left out is due."""
         while part := round_.next():
             selection = self._budget.select(part, self._clock.monotonic(), PATIENCE if holding.asked else 0.0)
             later |= {claim: self._clock.wall() + ahead for claim, ahead in selection.later.items()}
             if not selection.go:
                 continue
+            unanswered = {claim.id: self._clock.wall() for claim in selection.go}
+            later |= unanswered
             answers = await self._attempts.send(holding, selection.go)
-            if holding.lost:
-                break
-            if not answers:
-                later |= {claim.id: self._clock.wall() for claim in selection.go}
-                break
+            if holding.lost or not answers:
+                return
+            for number in unanswered:
+                del later[number]
             await self._conclude(holding, round_, round_.answered(selection.go, *answers), answers)
-        if holding.lost:
-            log.warning("lease.lost", heap=self.lane.url, events=len(claims))
-        else:
-            await self._settle(holding, round_, round_.end(), later)
 
     async def _conclude(self, holding: Holding, round_: Round, outcome: Outcome, answers: Sequence[Answer]) -> None:
         """The answers to one part are in: heed them, say so, settle."""
@@ -203,11 +215,15 @@ class Courier:
         await self._settle(holding, round_, outcome, {})
 
     async def _settle(self, holding: Holding, round_: Round, outcome: Outcome, later: Mapping[int, float]) -> None:
+        self._leave(holding, round_, outcome, later)
+        await self._tell_all()
+
+    def _leave(self, holding: Holding, round_: Round, outcome: Outcome, later: Mapping[int, float]) -> None:
+        """Note what the outbox has to be told."""
         now, closed = self._clock.wall(), self._standing.closed
         told = settlement(outcome, round_.attempts, now=now, closed=closed, later=later)
         if told != Settlement():
             self._untold.append(Tidings(holding.token, told, round_.claims))
-            await self._tell_all()
 
     async def _tell_all(self) -> None:
         """Tell the outbox what it does not know yet; what failed is tried again first thing next time."""

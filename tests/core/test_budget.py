@@ -303,3 +303,11 @@ def test_a_share_too_small_for_two_requests_in_a_window_still_allows_one_in_each
 
     assert rate.burst == 1.0
     assert 1 / rate.per_second == pytest.approx(2 / share)
+
+
+def test_of_what_others_spent_over_a_long_time_the_last_minutes_part_is_used() -> None:
+    budget = Budget(0.8, 0.0)
+
+    budget.others_paid(1200, 400.0, 1000.0)
+
+    assert budget.used(1000.0) == pytest.approx(120 / (60 * budget.rate.per_second))

@@ -124,6 +124,17 @@ def test_few_days_are_kept_and_the_one_in_use_is_among_them() -> None:
     assert sum(found.events("tests", f"{year}-01-01") for year in range(2030, 2040)) == DAYS_KEPT - 1
 
 
+def test_what_others_bring_counts_today_and_takes_nothing_away() -> None:
+    found = Days({"tests": {TODAY: 7}})
+
+    found.learn({"tests": {TODAY: 5, TOMORROW: 9}}, TODAY)
+    assert found.events("tests", TODAY) == 7
+    found.learn({"tests": {TODAY: 9}, "idle": {TOMORROW: 1}}, TODAY)
+
+    assert (found.events("tests", TODAY), found.events("tests", TOMORROW)) == (9, 0)
+    assert admitted(found, 5, STOP) == 1
+
+
 def test_a_standing_is_of_today() -> None:
     found = Days({"tests": {TODAY: 7, TOMORROW: 1}})
 

@@ -11,6 +11,7 @@ import pytest
 from relay.app import Relay, running
 from relay.fleet import Role
 from relay.last_good import open_file
+from relay.model import Clock
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.conftest import settings, write
@@ -48,10 +49,12 @@ class Fleet:
         return write(folder, settings(self.flagsmith, self.heap, outbox=outbox, **changes))
 
     @asynccontextmanager
-    async def member(self, name: str, role: Role = "all", **changes: Any) -> AsyncIterator[Relay]:
+    async def member(
+        self, name: str, role: Role = "all", *, clock: Clock | None = None, **changes: Any
+    ) -> AsyncIterator[Relay]:
         """A relay of the fleet in this process."""
         file = open_file(self.write(name, **changes), {})
-        async with running(file.loaded.config, role=role, file=file) as relay:
+        async with running(file.loaded.config, role=role, file=file, clock=clock) as relay:
             yield relay
 
 

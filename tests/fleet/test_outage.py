@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from time import time
 
 import aiohttp
 import pytest
@@ -129,3 +130,23 @@ async def test_a_redis_without_memory_is_one_that_is_away(fleet: Fleet, http: ai
             operator.config_set("maxmemory", "0")
 
         await until_all_are_delivered(fleet, ["before", "during"])
+
+
+async def test_who_was_forgotten_does_not_come_back_out_of_a_spool(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    fleet.redis.kill()
+    async with fleet.member("one", spool="sqlite:///spool.db") as relay:
+        for name in ("ada", "bob"):
+            await identify(http, relay, name)
+    fleet.redis.start()
+    async with fleet.member("other") as other:
+        await other.outbox.forget("ada")
+
+    async with fleet.member("one", spool="sqlite:///spool.db") as relay:
+        await until_all_are_delivered(fleet, ["bob"])
+        await identify(http, relay, "ada")
+        await until_all_are_delivered(fleet, ["ada", "bob"])
+
+        await relay.parts.capture.drained()
+        book = (await relay.outbox.books())["tests"]
+        assert (book.captured, book.dropped) == (3, {"forgotten": 1})
+        assert len(await relay.outbox.trace("ada", limit=9, now=time())) == 1

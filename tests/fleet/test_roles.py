@@ -58,6 +58,24 @@ async def test_a_sender_tells_nothing_of_caps_that_it_does_not_keep(fleet: Fleet
     assert (environment["daily_cap"], environment["forecast"]) == (None, None)
 
 
+async def test_a_daily_cap_is_that_of_all_members(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    rules = {"daily_cap": {"events": 3, "then": "stop"}}
+    async with (
+        fleet.member("one", "proxy", defaults=rules) as one,
+        fleet.member("two", "proxy", defaults=rules) as two,
+    ):
+        await identify(http, two, "ada")
+        for name in ("bob", "cyd"):
+            await identify(http, one, name)
+        await two.parts.capture.daily_cap.learn()
+
+        await identify(http, two, "dan")
+
+        await two.parts.capture.drained()
+        book = (await two.outbox.books())["tests"]
+        assert (book.waiting, book.skipped) == (3, {"over_cap": 1})
+
+
 async def test_each_member_tells_of_all(fleet: Fleet, http: aiohttp.ClientSession) -> None:
     """And so does the command where no relay answers."""
     paths = {role: fleet.write(role, log={"format": "json"}) for role in ("proxy", "sender")}
@@ -74,6 +92,17 @@ async def test_each_member_tells_of_all(fleet: Fleet, http: aiohttp.ClientSessio
 
     for members in (told["members"], json.loads(asked.stdout)["members"]):
         assert sorted(member["role"] for member in members) == ["proxy", "sender"]
+
+
+async def test_members_name_the_outbox_that_they_share(fleet: Fleet) -> None:
+    """So that a dashboard counts what is in it once."""
+    async with fleet.member("one") as one, fleet.member("two") as two:
+        for relay in (one, two):
+            await relay.parts.figures.refresh()
+
+        name = (await one.outbox.installation())[:12]
+        for relay in (one, two):
+            assert relay.registry.get_sample_value("relay_outbox_info", {"outbox": name}) == 1
 
 
 @pytest.mark.parametrize("role", ["proxy", "sender"])

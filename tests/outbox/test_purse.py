@@ -66,6 +66,19 @@ async def test_relays_at_full_load_use_the_whole_limit_together_and_no_more(rela
     assert spent + left == pytest.approx(came_in, rel=0.05)
 
 
+async def test_what_others_spent_counts_as_used(relays: list[RedisOutbox]) -> None:
+    one, other = relays[0].purse(LANE, SHARE), relays[1].purse(LANE, SHARE)
+    await has_run(relays[0], LANE, tokens=100)
+    await other.look()
+    assert await one.spend(claims(60))
+    assert await other.spend(claims(30))
+
+    await one.look()
+
+    for purse in (one, other):
+        assert purse.budget.used(time.monotonic()) == pytest.approx(90 / 60 / rate_of(APP_EVENTS, SHARE).per_second)
+
+
 async def test_what_one_relay_spent_another_cannot(relays: list[RedisOutbox]) -> None:
     one, other = relays[0].purse(LANE, SHARE), relays[1].purse(LANE, SHARE)
     await has_run(relays[0], LANE, tokens=500)

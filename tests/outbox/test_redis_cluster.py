@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,3 +229,46 @@ async def fails(outbox: RedisOutbox) -> str:
 
 async def test_every_master_is_looked_at(outbox: RedisOutbox) -> None:
     assert sum(one.setting == "appendonly" for one in await outbox.remarks()) == 3
+
+
+async def test_a_put_while_its_slot_moves_is_refused_as_a_whole(
+    nodes: list[RedisServer], outbox: RedisOutbox, tmp_path: Path
+) -> None:
+    """Half of it would make its repeat look like one: its events would be gone for good."""
+    await outbox.put([event()], [], {})
+    at = f"{tmp_path}:1:{{{lane_name(LANE)}}}:"
+    put = events(2)
+    with moving(nodes, at) as move:
+        move(f"{at}events")
+
+        with pytest.raises(OutboxError, match=r"moves what is asked for to another node.*; wait"):
+            await outbox.put(put, [], {})
+
+    await outbox.put(put, [], {})
+
+    assert taken(await claim(outbox))[1:] == put
+
+
+@contextmanager
+def moving(nodes: list[RedisServer], at: str) -> Iterator[Callable[[str], None]]:
+    """The slot of the keys that begin with *at* is on its way to another node; a key moves when that is called with it.
+
+    All of them have at the end.
+    """
+    with ExitStack() as stack:
+        clients = [stack.enter_context(node.client()) for node in nodes]
+        slot = clients[0].execute_command("CLUSTER KEYSLOT", at)
+        place = slot * len(nodes) // SLOTS
+        source, target = clients[place], clients[place - 1]
+        names = [client.execute_command("CLUSTER MYID").decode() for client in (source, target)]
+        target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[0])
+        source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[1])
+
+        def move(key: str) -> None:
+            source.migrate("127.0.0.1", nodes[place - 1].port, [key], 0, 1000)
+
+        yield move
+        for key in source.keys(f"{at}*"):
+            move(key)
+        for client in (target, source, *clients):
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", names[1])

@@ -198,6 +198,26 @@ async def test_a_claim_and_a_settlement_whose_answers_were_lost_are_repeated_wit
             assert await book(outbox) == Book(captured=4, delivered=2, waiting=2)
 
 
+async def test_a_claim_that_failed_is_carried_out_by_the_next(server: RedisServer) -> None:
+    """Otherwise what it had leased would have to wait for the lease's end."""
+    cutter = Cutter(server.port)
+    async with await asyncio.start_server(cutter.serve, "127.0.0.1") as network:
+        port = network.sockets[0].getsockname()[1]
+        async with opened(box(RedisAddress(nodes=(("127.0.0.1", port),)))) as outbox:
+            await outbox.put(put := events(2), [], {})
+            await outbox.peek(LANE, limit=1, max_bytes=1, now=NOON)
+            cutter.cuts = 2
+            with pytest.raises(OutboxError, match="cannot be reached"):
+                await claim(outbox)
+
+            lease = await claim(outbox, NOON + 50)
+
+            assert taken(lease) == put
+            async with opened(box(server.address)) as other:
+                assert taken(await claim(other, NOON + 100)) == []
+            assert await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON) == set(ids(lease))
+
+
 async def test_a_call_that_is_cancelled_leaves_its_answer_to_nobody(server: RedisServer, outbox: RedisOutbox) -> None:
     await outbox.put(events(1), [], {})
     async with server.stopped():
@@ -229,12 +249,14 @@ async def test_a_replica_is_an_error_and_the_master_is_found_again(tmp_path: Pat
 
 
 async def test_a_redis_that_loads_its_data_is_an_error_until_it_has(tmp_path: Path) -> None:
+    """It takes minutes over it, until it is told to hurry."""
     with redis_server(
-        tmp_path, appendonly="yes", key_load_delay="100000", loading_process_events_interval_bytes="1024"
+        tmp_path, appendonly="yes", key_load_delay="10000", loading_process_events_interval_bytes="1024"
     ) as server:
         async with opened(box(server.address)) as outbox:
-            await outbox.put(events(20, size=10_000), [], {})
+            await outbox.put(events(20), [], {})
             with server.client() as somebody:
+                somebody.mset({f"somebody's {number}": "x" * 100 for number in range(10_000)})
                 somebody.bgrewriteaof()
                 while somebody.info("persistence")["aof_rewrite_in_progress"]:
                     await asyncio.sleep(0.01)
@@ -244,6 +266,8 @@ async def test_a_redis_that_loads_its_data_is_an_error_until_it_has(tmp_path: Pa
             with pytest.raises(OutboxError, match=r"is loading its data.*; wait"):
                 await outbox.put(events(1), [], {})
 
+            with server.client() as somebody:
+                somebody.config_set("key-load-delay", 0)
             await until_it_works(outbox)
             assert (await book(outbox)).waiting == 21
 

@@ -12,6 +12,7 @@ import pytest
 
 from relay.errors import OutboxError
 from relay.model import Book, Coalescing, Event, Settlement
+from relay.outbox.bookkeeping import SLICE
 from relay.outbox.redis import RedisOutbox, wire
 from tests.outbox.boxes import (
     ANY,
@@ -138,6 +139,19 @@ async def test_a_put_again_of_what_is_stored_is_not_taken_for_old_news(fleet: Fl
     assert await book(fleet[0]) == Book(captured=1, waiting=1)
 
 
+async def test_a_put_lets_go_of_a_slice_of_what_it_replaces(fleet: Fleet) -> None:
+    """Of an identity that has thousands waiting: Redis does nothing else meanwhile."""
+    await fleet[0].put(events(SLICE + 100), [], {}, (), Coalescing(latest={"production": 1000}))
+    behind = Coalescing(latest={"production": 0})
+
+    await fleet[0].put([event(NOON + 1)], [], {}, (), behind)
+    assert (await book(fleet[0])).superseded == SLICE
+    await fleet[0].put([newest := event(NOON + 2)], [], {}, (), behind)
+
+    assert await book(fleet[0]) == Book(captured=SLICE + 102, superseded=SLICE + 101, waiting=1)
+    assert taken(await claim(fleet[1])) == [newest]
+
+
 # Clocks.
 
 
@@ -186,14 +200,15 @@ async def test_an_event_keeps_its_time_stamp_whatever_the_clocks_say(tmp_path: P
 # Versions.
 
 
-async def put_by_a_newer_relay(outbox: RedisOutbox) -> None:
-    """Its entries have another format, and say so in front and in the row that scripts go by."""
+async def put_by_a_newer_relay(outbox: RedisOutbox) -> str:
+    """Its entries have another format, and say so in front and in the row that scripts go by; return its number."""
     await outbox.put([one := event()], [], {}, [noted(one)])
     shard = outbox._shards.home.shard
     ((number, row),) = (await shard.read("HGETALL", "waiting")).items()
-    newer = [wire.FORMAT + 1, *msgspec.msgpack.decode(row)[1:], "what only a newer relay knows"]
+    newer = [wire.FORMAT + 1, *msgspec.msgpack.decode(row)[1:], False, False, False, "what only a newer relay knows"]
     await shard.read("HSET", "waiting", number, msgspec.msgpack.encode(newer))
     await shard.read("HSET", "events", number, bytes([wire.FORMAT + 1]) + b"what only a newer relay can read")
+    return str(number.decode())
 
 
 async def test_events_of_a_newer_format_are_left_to_newer_relays(fleet: Fleet) -> None:
@@ -208,6 +223,31 @@ async def test_events_of_a_newer_format_are_left_to_newer_relays(fleet: Fleet) -
     with pytest.raises(OutboxError, match=r"holds events of a newer relay's only.*; run that relay"):
         await claim(fleet[1])
     assert await book(fleet[1]) == Book(captured=2, delivered=1, waiting=1)
+
+
+async def test_an_older_relay_carries_along_what_only_a_newer_one_knows(fleet: Fleet) -> None:
+    """It may set such an event aside, as too old, and let it wait again."""
+    number = await put_by_a_newer_relay(fleet[0])
+
+    await fleet[1].sweep(expired_before=NOON + 1, drop_before=0, now=NOON + 1)
+    assert await fleet[1].replay([int(number)], now=NOON + 2) == 1
+
+    row = msgspec.msgpack.decode(await fleet[1]._shards.home.shard.read("HGET", "waiting", number))
+    assert (row[0], row[-1]) == (wire.FORMAT + 1, "what only a newer relay knows")
+
+
+async def test_a_long_row_of_newer_events_is_not_gone_through_to_its_end(fleet: Fleet, tmp_path: Path) -> None:
+    """Redis would do nothing else meanwhile, at every look of every older relay."""
+    newer = {wire.number_name(number): msgspec.msgpack.encode([wire.FORMAT + 1]) for number in range(10_000)}
+    at = f"{tmp_path}:1:{{outbox}}:"
+    with shared_redis().client() as client:
+        client.hset(f"{at}waiting", mapping=newer)
+        client.zadd(f"{at}due:{wire.lane_name(LANE)}", dict.fromkeys(newer, NOON - 1))
+    await fleet[0]._shards.home.shard.read("HSET", "meta", "numbers", len(newer))
+    await fleet[0].put([event()], [], {})
+
+    with pytest.raises(OutboxError, match="holds events of a newer relay's only"):
+        await claim(fleet[1])
 
 
 async def test_an_outbox_of_a_newer_layout_is_refused_at_every_call(tmp_path: Path, fleet: Fleet) -> None:

@@ -8,12 +8,15 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from relay.core.settle import Part
 from relay.errors import OutboxError
 from relay.model import Lane, Lease, Ready, Settlement
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.sqlite import SqliteOutbox
 from relay.sandbox.heap import Reply
+from relay.sender.attempts import LEASE
+from relay.sender.purse import OwnPurse
 from tests.sender.conftest import Gate, Post, until
 
 
@@ -256,6 +259,30 @@ async def test_a_storage_that_fails_and_comes_back_delays_only(post: Post, opera
 
     assert book.delivered == 2
     assert len(post.identities()) == 2
+    assert post.time.passed < LEASE  # nobody waits for it to end
+
+
+class Lent(OwnPurse):
+    """A purse that cannot be reached, once."""
+
+    is_near = False
+
+    async def spend(self, part: Part) -> bool:
+        if not self.is_near:
+            self.is_near = True
+            raise OutboxError("Redis is away")
+        return await super().spend(part)
+
+
+async def test_what_was_claimed_when_a_shared_budget_was_away_goes_once_that_is_back(post: Post) -> None:
+    """And not only when the lease ends."""
+    await post.put(2)
+
+    async with post.sending(purses=lambda _, share: Lent(share, post.time.clock)):
+        await post.until_empty()
+
+    assert post.sizes() == [2]
+    assert post.time.passed < LEASE
 
 
 async def test_a_crashed_lane_is_started_again(post: Post) -> None:

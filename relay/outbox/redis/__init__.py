@@ -22,6 +22,7 @@ tag, `flagsmith-heap-relay:1:{outbox}:`. What has one tag lies in one slot of a 
     journal          hash    number → an entry; journal:order, a list, has the numbers oldest first
     states           hash    fingerprint → how many entries have these properties; properties has their text
     sent:E           hash    W → what was sent last; used:E, a zset, has W by the hour of its last use
+    forgotten        zset    W by when it was erased; what was captured before comes in no more, for a month
     memories         hash    E → how many are remembered
     writers          hash    relay → its last put, so that one whose answer was lost can be repeated; written: when
     members          hash    relay → what it told of itself; members:seen, a zset, has relays by when

@@ -18,6 +18,7 @@ _BY_WORD = {
     "NOAUTH": ("does not let in whom outbox.url names", "check the user and the password there, and Redis' ACL"),
     "NOPERM": ("does not allow that to this user", "let its ACL have ~<prefix>* +@all -@dangerous +info"),
     "CLUSTERDOWN": ("is a cluster that is down", "see to its nodes: every slot needs a master"),
+    "TRYAGAIN": ("moves what is asked for to another node", "wait until it has"),
     "MASTERDOWN": ("is a replica that lost its master", "see to the master"),
     "MOVED": ("is a node of a cluster", "name it as one in outbox.url"),
     "CROSSSLOT": ("is a cluster", "name it as one in outbox.url"),
@@ -59,6 +60,7 @@ def _by_kind(failure: Exception) -> tuple[str, str] | None:
         exceptions.MasterDownError: "MASTERDOWN",
         exceptions.MovedError: "MOVED",
         exceptions.ClusterCrossSlotError: "CROSSSLOT",
+        exceptions.ClusterError: "TRYAGAIN",  # for as often as the client tries; the others above are kinds of it
     }
     return next((_BY_WORD[word] for kind, word in kinds.items() if isinstance(failure, kind)), None)
 

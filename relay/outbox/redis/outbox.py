@@ -87,6 +87,8 @@ class RedisOutbox:
         self._link = Link(address)
         self._shards = Shards(self._link, address, self._bounds, clock)
         self._arrivals = Arrivals()
+        # The tokens of claims that nobody knows the outcome of: repeated with them, they tell.
+        self._unheard: dict[Lane, str] = {}
 
     async def open(self) -> None:
         """Make an outbox, or join the relays on it. Raises OutboxError for one of a newer relay."""
@@ -183,10 +185,14 @@ class RedisOutbox:
         return await one.shard.peek(lane, limit=limit, max_bytes=max_bytes, now=now)
 
     async def claim(self, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:
-        """Lease in one script, by the clock of Redis."""
+        """Lease in one script, by the clock of Redis. What a claim that failed may have leased comes first."""
         one = await self._shards.of(lane)
-        token = one.token(secrets.token_hex(8))
-        claims = await one.shard.claim(lane, limit=limit, max_bytes=max_bytes, now=now, lease=lease, token=token)
+        token = self._unheard.pop(lane, "") or one.token(secrets.token_hex(8))
+        try:
+            claims = await one.shard.claim(lane, limit=limit, max_bytes=max_bytes, now=now, lease=lease, token=token)
+        except OutboxError:
+            self._unheard[lane] = token
+            raise
         return Lease(token, tuple(replace(claim, id=one.outside(claim.id)) for claim in claims))
 
     async def renew(self, token: str, *, until: float) -> int:
@@ -264,7 +270,11 @@ class RedisOutbox:
         return await _until_done(lambda: one.shard.drop_lane(lane, now=now))
 
     async def forget(self, identity: str) -> Forgotten:
-        """Look through all of it, page by page. Redis' own log keeps it until its next rewrite (BGREWRITEAOF)."""
+        """Look through all of it, page by page; what comes from a spool later is turned away.
+
+        On a Cluster not for an app that nothing was ever put for. Redis' own log keeps it until its next rewrite
+        (BGREWRITEAOF).
+        """
         memory = sum(await self._everywhere(lambda shard: shard.forget_sent(identity)))
         waiting = sum(await self._everywhere(lambda shard: shard.forget(identity, "waiting")))
         dead = sum(await self._everywhere(lambda shard: shard.forget(identity, "dead")))

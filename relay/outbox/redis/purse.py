@@ -15,8 +15,8 @@ from relay.outbox.redis.wire import lane_name, who_name
 class SharedPurse:
     """Spends from buckets on Redis, by the clock there; the rates are those of this process's *share*.
 
-    All relays of a fleet together stay within the share: what none of them uses is there for the others. *budget*
-    knows this process's own payments, and of the others' what `look` and `spend` tell.
+    All relays of a fleet together stay within the share: what none of them uses is there for the others. What these
+    have paid *budget* knows from `look` and `spend`.
 
     A Redis that was flushed begins with empty buckets, as a process does. A failover gives back what was not
     replicated yet.
@@ -31,18 +31,22 @@ class SharedPurse:
         self._lane = lane
         self._rates = [_pair(rate) for rate in rates(share)]
         self._monotonic = monotonic
+        # What all together had paid for, and when that was seen; None at first.
+        self._seen: tuple[int, float] | None = None
 
     async def look(self) -> None:
         """Read the lane's level."""
-        _, level = await self._run(0, {})
+        _, level, paid = await self._run(0, {})
+        self._heed(paid)
         self.budget.learn(self._monotonic(), float(level), {})
 
     async def spend(self, part: Iterable[Claim]) -> bool:
         """Spend in one script, or learn who is short of what."""
         claims = [*part]
         counts = Counter(claim.event.identity for claim in claims)
-        done, level, *short = await self._run(len(claims), counts)
+        done, level, paid, *short = await self._run(len(claims), counts)
         now = self._monotonic()
+        self._heed(paid, mine=len(claims) if done else 0)
         if done:
             self.budget.pay(claims, now)
         names = [*counts]
@@ -51,6 +55,14 @@ class SharedPurse:
         }
         self.budget.learn(now, float(level), allowances)
         return bool(done)
+
+    def _heed(self, paid: int, mine: int = 0) -> None:
+        """All have *paid* for so many events by now, *mine* among them: the rest since the last look was by others."""
+        now = self._monotonic()
+        before, at = self._seen or (paid - mine, now)
+        self._seen = paid, now
+        if (events := paid - before - mine) > 0:  # less after Redis was flushed
+            self.budget.others_paid(events, at, now)
 
     async def _run(self, events: int, counts: Counter[str] | dict[str, int]) -> Any:
         shard = await self._shard_of(self._lane)

@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 LAYOUT = 1
 # What dead letters and sizes of a journal page are read in.
 PAGE = 1000
-
-
+# How long what was captured of a forgotten identity is turned away, in seconds: no spool waits for longer.
+TURNED_AWAY_SECONDS = 30 * 86_400.0
 # How long what is moved to another tag is held here, in seconds: more than three calls take.
 HANDING_SECONDS = 60.0
 
@@ -76,7 +76,7 @@ class Shard:
         """Learn which outbox it is; make one where there is none. Raises OutboxError for one of a newer relay."""
         await self._require_not_newer()
         made = secrets.token_hex(16), secrets.token_hex(32)
-        installation, secret = await self._link.run("open", f"{self._at}meta", *made)
+        installation, secret = await self._link.run("open", self._at, *made)
         facts = Facts(installation.decode(), bytes.fromhex(secret.decode()))
         if self._facts not in {None, facts}:
             log.warning("outbox.replaced", outbox=self._link.label, advice="what it held is gone; was Redis flushed?")
@@ -105,7 +105,7 @@ class Shard:
     async def _call(self, name: str, facts: Facts, build: Build) -> Any:
         given, blobs = build(facts.secret)
         now = {"installation": facts.installation, "format": FORMAT, "sent": self._clock()}
-        return await self._link.run(name, f"{self._at}meta", encoded({**given, **now}), *blobs)
+        return await self._link.run(name, self._at, encoded({**given, **now}), *blobs)
 
     def _next_call(self) -> str:
         """What a call is known by when it is repeated."""
@@ -212,8 +212,8 @@ class Shard:
         return int(await self._do("drop_old", before=before))
 
     async def tidy(self, *, before: str) -> None:
-        """Forget the days before that one, but for the last few, and relays that wrote nothing for a day."""
-        await self._do("tidy", before=before, kept=DAYS_KEPT)
+        """Forget the days before that one, but for the last few, and what else is of no use after a day or a month."""
+        await self._do("tidy", before=before, kept=DAYS_KEPT, forgotten=TURNED_AWAY_SECONDS)
 
     # Operating.
 

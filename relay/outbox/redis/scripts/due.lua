@@ -3,6 +3,7 @@
 local order = 'due:' .. given.lane
 local ranges = {{'-inf', text(now)}, {'(' .. text(now + AHEAD), '+inf'}}
 local taken, size, oldest, newer = {}, 0, nil, false
+local FARTHEST = 10 * MOST -- events of a newer relay's that are looked past: Redis does nothing else meanwhile
 
 -- False once the claim is full.
 local function take(number, event)
@@ -19,7 +20,7 @@ end
 
 local function take_all(range)
   local offset = 0
-  while true do
+  while offset < FARTHEST do
     local numbers = redis.call('ZRANGEBYSCORE', at .. order, range[1], range[2], 'LIMIT', offset, MOST)
     for index, event in ipairs(rows('waiting', numbers)) do
       if not take(numbers[index], event) then return false end
@@ -41,7 +42,7 @@ local function events_of(numbers, pairs_of)
   return reply
 end
 
--- The same claim again: its answer got lost on the way.
+-- The same claim again: its answer got lost on the way, for whatever time.
 if given.token then
   local held, pairs_of = {}, {}
   local numbers = lease_of(given.token)
@@ -49,9 +50,14 @@ if given.token then
     if event and event[TOKEN] == given.token then
       held[#held + 1] = numbers[index]
       pairs_of[#pairs_of + 1] = {numbers[index], event}
+      later('ZADD', order, text(now + given.lease), numbers[index])
     end
   end
-  if #held > 0 then return events_of(held, pairs_of) end
+  if #held > 0 then
+    free_first()
+    carry_out()
+    return events_of(held, pairs_of)
+  end
 end
 
 local _ = take_all(ranges[1]) and take_all(ranges[2])

@@ -60,8 +60,33 @@ end
 look_up(given.events)
 look_up(given.letters)
 
+-- Whom to let in nothing of that was captured until then: it comes late, from a spool.
+local forgotten = {}
+if redis.call('EXISTS', at .. 'forgotten') == 1 then
+  local whos = {}
+  for _, one in ipairs(given.events) do whos[#whos + 1] = one.who end
+  for _, one in ipairs(given.letters) do whos[#whos + 1] = one.who end
+  for _, entry in ipairs(given.entries) do whos[#whos + 1] = entry[1] end
+  for first, last in pages(whos) do
+    for place, since in ipairs(redis.call('ZMSCORE', at .. 'forgotten', unpack(whos, first, last))) do
+      forgotten[whos[first + place - 1]] = since and tonumber(since)
+    end
+  end
+end
+
+local function is_forgotten(who, captured_at)
+  local since = forgotten[who]
+  return since and captured_at + skew <= since
+end
+
+local function turn_away(one)
+  post(one.environment, 'captured', '', 1)
+  post(one.environment, 'dropped', 'forgotten', 1)
+end
+
 local function store(one, blob, replaceable)
   if known[one.key] then return nil end
+  if is_forgotten(one.who, one.captured_at) then return turn_away(one) end
   local number = next_name()
   known[one.key] = true
   numbers[one.key] = number
@@ -136,7 +161,11 @@ carry_out()
 local noted = {}
 for _, entry in ipairs(given.entries) do
   local number
-  if entry[8] == '' then number = next_name() else number = numbers[entry[8]] end
+  if entry[8] ~= '' then
+    number = numbers[entry[8]]
+  elseif not is_forgotten(entry[1], entry[3]) then
+    number = next_name()
+  end
   if number then noted[number] = entry end
   numbers[entry[8]] = nil
 end
@@ -171,10 +200,13 @@ while most > 0 and (have > given.journal_entries or fact('journal_bytes') > give
 end
 
 -- The pressure valve: of an identity that waits in a lane that is behind the newest event takes the first one's place.
+-- A call lets go of a slice of the oldest.
 
 local function supersede(event)
   local waiting = {}
-  local found = redis.call('ZRANGE', at .. place(event), 0, -1)
+  local found = redis.call('ZRANGE', at .. place(event), 0, SLICE - 1)
+  local last = redis.call('ZRANGE', at .. place(event), -1, -1)[1]
+  if found[#found] ~= last then found[#found + 1] = last end
   for index, one in ipairs(rows('waiting', found)) do
     if one[TOKEN] == '' then waiting[#waiting + 1] = {found[index], one, due_at(found[index], one)} end
   end

@@ -5,10 +5,8 @@ for index, letter in ipairs(rows('dead', given.numbers)) do
   if letter and not given.obstacles[letter[REASON]] then
     local number = given.numbers[index]
     unbury(number, letter)
-    local event = {}
-    for field = 1, REPLACEABLE do event[field] = letter[field] end
-    event[SINCE], event[ATTEMPTS] = now, 0
-    start_waiting(number, event, now)
+    letter[SINCE], letter[ATTEMPTS], letter[MADE_AT], letter[REASON], letter[DETAIL] = now, 0, false, false, false
+    start_waiting(number, letter, now)
     replayed = replayed + 1
   end
 end

@@ -17,7 +17,8 @@ local LEASE_KEPT, SETTLED_KEPT = 86400, 60
 -- What things take beside their own bytes, measured; an entry with as many answers as are kept.
 local EVENT_BYTES, LATEST_BYTES, ENTRY_BYTES, STATE_BYTES = 650, 200, 310, 130
 
--- A waiting event, and first of all a dead letter, which has three more.
+-- A waiting event, and first of all a dead letter, which has three more. A later version's fields come after all of these:
+-- an older relay's scripts carry them along.
 local VERSION, SIZE, BYTES, SINCE, ATTEMPTS, LANE, ENVIRONMENT, KEY, WHO, TOKEN, REPLACEABLE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 local MADE_AT, REASON, DETAIL = 12, 13, 14
 
@@ -82,7 +83,7 @@ end
 local function fact(field) return tonumber(redis.call('HGET', at .. 'meta', field) or 0) end
 
 -- A script that frees more than it takes goes on when Redis has no memory left: what is claimed and settled is gone.
-local function free_first() redis.call('DEL', at .. 'nothing') end
+local function free_first() redis.call('DEL', KEYS[2]) end
 
 -- Rows of a hash by their fields; false for one that is missing.
 local function rows(key, fields)

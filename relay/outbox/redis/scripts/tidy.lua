@@ -1,4 +1,5 @@
--- Forget days that are over, but for each environment's last few, and writers that have not written for a day.
+-- Forget days that are over, but for each environment's last few, writers that have not written for a day, and whom to
+-- let in nothing of, once no spool is so old.
 
 free_first()
 local days = {}
@@ -17,6 +18,7 @@ for environment, list in pairs(days) do
     end
   end
 end
+redis.call('ZREMRANGEBYSCORE', at .. 'forgotten', '-inf', text(now - given.forgotten))
 local written = redis.call('HGETALL', at .. 'written')
 for index = 1, #written, 2 do
   if written[index + 1] + 0 < now - 86400 then
