@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import cycle
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -54,10 +53,12 @@ def main() -> None:
 
 
 def choose(form: Form, rows: Sequence[str], stores: Sequence[str] | None) -> list[Task]:
-    """Each row on each store; in the short form on one of them, in turns."""
+    """Each row on each of its stores; in the short form on one of them, in turns."""
     if form == "long" or stores:
-        return [(name, store) for name in ROWS if name in rows for store in stores or STORES]
-    return [task for task in zip(ROWS, cycle(STORES)) if task[0] in rows]
+        stores = stores or list(STORES)
+        return [(name, store) for name in ROWS if name in rows for store in ROWS[name].stores if store in stores]
+    turns = [(name, fault.stores[turn % len(fault.stores)]) for turn, (name, fault) in enumerate(ROWS.items())]
+    return [task for task in turns if task[0] in rows]
 
 
 async def run(tasks: Sequence[Task], form: Form, kept: Path, jobs: int) -> None:

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
+from faults.fault import EVERY
 from faults.stage import Stage
-from faults.stores import STORES
 
 # The long form shares 500 among the outboxes.
-KILLS = {"short": 8, "long": 500 // len(STORES)}
+KILLS = {"short": 8, "long": 500 // len(EVERY)}
 STOPS = {"short": 3, "long": 20}
 # A life lasts up to so many seconds after its start.
 LIFE_SECONDS = 1.5

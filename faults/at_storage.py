@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from faults.fault import Risk
 from faults.stage import COMMIT_SECONDS, Stage, run
 
 # Bytes of SQLite's log before its first frame, and of each frame before its page
@@ -59,7 +60,7 @@ async def torn(stage: Stage) -> AsyncIterator[None]:
     stage.preload().set(flush_hangs=1)
     await asyncio.sleep(HANG_SECONDS)
     await stage.kill()
-    stage.at_risk.append((began - COMMIT_SECONDS, stage.at_risk[-1][1]))
+    stage.at_risk.append(Risk(began - COMMIT_SECONDS, stage.at_risk[-1].ended))
     stage.preload().set(flush_hangs=0)
     stage.notes.append(tear(stage.data / "outbox.db-wal"))
     await stage.relay.start()

@@ -8,7 +8,6 @@ from pathlib import Path
 from faults.fault import Fault, Form, NotRun
 from faults.result import Result, Seen, Span, measure
 from faults.stage import Stage
-from faults.stores import STORES
 
 BEFORE_SECONDS = 4.0
 AFTER_SECONDS = 4.0
@@ -17,11 +16,11 @@ AFTER_SECONDS = 4.0
 async def play(fault: Fault, store: str, form: Form, folder: Path) -> Result:
     """The row as it was measured; one that could not be, with the reason."""
     folder.mkdir(parents=True)
-    stage = Stage(folder, form, fault.scene)
+    stage = Stage(folder, form, fault.scene, store)
     try:
-        async with stage.opened(STORES[store]):
+        async with stage.opened():
             span = await inflict(fault, stage)
-            return measure(fault, store, form, await count(stage, span, store))
+            return measure(fault, store, form, await count(stage, span))
     except NotRun as reason:
         return Result(fault.name, store, form, not_run=str(reason))
     except (OSError, RuntimeError, TimeoutError) as failure:
@@ -47,11 +46,9 @@ async def inflict(fault: Fault, stage: Stage) -> Span:
     return span
 
 
-async def count(stage: Stage, span: Span, store: str) -> Seen:
-    """End the relay in order, and look at all that is left."""
-    code = await stage.relay.end()
-    if code:
-        stage.notes.append(f"ended with exit code {code}")
+async def count(stage: Stage, span: Span) -> Seen:
+    """End the relays in order, and look at all that is left."""
+    stage.notes += [f"ended with exit code {code}" for code in await stage.end() if code]
     stored = await stage.heap.tell("stored")
     return Seen(
         calls=stage.traffic.calls,
@@ -65,9 +62,8 @@ async def count(stage: Stage, span: Span, store: str) -> Seen:
         book=await stage.book(),
         differences=[sample.difference for sample in stage.samples],
         commit_timeouts=int(total([sample.commit_timeouts for sample in stage.samples])),
-        capture_failures=int(total([sample.capture_failures for sample in stage.samples])),
         at_risk=stage.at_risk,
-        before_answer="before_answer" in store,
+        before_answer=stage.storage.settings.get("commit") == "before_answer",
         notes=stage.notes,
     )
 

@@ -65,18 +65,20 @@ class RelayProcess:
     *through* is a command that becomes the one that follows it.
     """
 
-    def __init__(self, config: Path, admin: str, environ: Mapping[str, str], through: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: Path, admin: str, environ: Mapping[str, str], through: Sequence[str] = (), role: str = "all"
+    ) -> None:
         self.config = config
         self._admin = admin
         self._environ = {**os.environ, **environ}
-        self._through = through
+        self._command = (*through, str(RELAY), "run", "-c", str(config), "--role", role)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def pid(self) -> int:
         """Of the process that runs now."""
         if self._process is None:
-            raise RuntimeError("the relay was not started")
+            raise ProcessLookupError("the relay was not started")
         return self._process.pid
 
     @property
@@ -88,7 +90,7 @@ class RelayProcess:
         """Run until it is ready. Raises RuntimeError where it does not become so."""
         with self.config.with_name("relay.log").open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
-                *(*self._through, str(RELAY), "run", "-c", str(self.config)),
+                *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=errors,
                 env=self._environ,

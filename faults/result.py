@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
-from faults.fault import Fault
+from faults.fault import Fault, Risk
 from faults.stores import COMMIT_TIMEOUT_SECONDS
 from faults.traffic import Call, p99
 
@@ -41,9 +42,7 @@ class Seen:
     book: dict[str, Any]
     differences: Sequence[float]
     commit_timeouts: int
-    # Answers that capture could make no copy of; the relay has a metric of them, and no book.
-    capture_failures: int
-    at_risk: Sequence[tuple[float, float]]
+    at_risk: Sequence[Risk]
     before_answer: bool
     notes: Sequence[str]
 
@@ -92,7 +91,6 @@ def measure(fault: Fault, store: str, form: str, seen: Seen) -> Result:
     times = Counter(identity for identity, _ in seen.stored)
     missing = [call for identity, call in heard.items() if identity not in times and identity not in seen.dead]
     not_kept = Counter(seen.book["skipped"]) + Counter(seen.book["refused"])
-    not_kept += Counter({"capture_failed": seen.capture_failures})
     risked = [call for call in missing if is_at_risk(call, seen)]
     lost = max(0, len(missing) - not_kept.total())
     result = Result(
@@ -107,7 +105,7 @@ def measure(fault: Fault, store: str, form: str, seen: Seen) -> Result:
         dead_lettered=len(seen.dead),
         not_kept=dict(not_kept),
         lost=lost,
-        risked=min(lost, len(risked)),
+        risked=min(lost, len(risked), at_most(seen)),
         risked_ms=max((until_end(call, seen) for call in risked), default=0.0) * 1000 if lost else 0.0,
         failed=sum(call.failed for call in seen.calls),
         unheard=sum(call.refused for call in seen.calls),
@@ -130,18 +128,24 @@ def is_at_risk(call: Call, seen: Seen) -> bool:
     """Whether the commit mode promises nothing for it.
 
     With before_answer that is a call that was held back until the time-out; else one that was answered within the last
-    commit interval of a process that died.
+    commit interval of a process that died, or within what a Redis may lose.
     """
     if seen.before_answer:
         return call.seconds >= COMMIT_TIMEOUT_SECONDS
     answered = call.answered or 0.0
-    return any(began <= answered <= ended + UNDER_WAY_SECONDS for began, ended in seen.at_risk)
+    return any(risk.began <= answered <= risk.ended + UNDER_WAY_SECONDS for risk in seen.at_risk)
+
+
+def at_most(seen: Seen) -> int:
+    """How many events may be lost, whenever they were answered."""
+    most = sum(risk.most for risk in seen.at_risk)
+    return len(seen.calls) if seen.before_answer or most == inf else int(most)
 
 
 def until_end(call: Call, seen: Seen) -> float:
     """Seconds from its answer to the end of its process; 0 where the answer was seen after that."""
     answered = call.answered or 0.0
-    ends = [ended - answered for _, ended in seen.at_risk if ended + UNDER_WAY_SECONDS >= answered]
+    ends = [risk.ended - answered for risk in seen.at_risk if risk.ended + UNDER_WAY_SECONDS >= answered]
     return max(0.0, min(ends, default=0.0))
 
 

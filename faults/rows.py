@@ -5,6 +5,9 @@ from functools import partial
 from faults.at_flagsmith import answering as flagsmith_answering
 from faults.at_flagsmith import down, slow
 from faults.at_heap import FAST, REST_SECONDS, answering, expired, nameless, poisoned, refusing
+from faults.at_redis import failed_over, flushed
+from faults.at_redis import killed as redis_killed
+from faults.at_redis import paused as redis_paused
 from faults.at_relay import (
     clock_jumps,
     files_exhausted,
@@ -16,7 +19,7 @@ from faults.at_relay import (
     terminated,
 )
 from faults.at_storage import disk_full, flush_fails, read_only, started_read_only, torn
-from faults.fault import Fault, Scene
+from faults.fault import EVERYSEC, FILES, REPLICATED, SERVER, WAITING, Fault, Scene
 from faults.stores import COMMIT_TIMEOUT_SECONDS
 
 # The times that a real clock takes, on one that runs fast.
@@ -89,17 +92,25 @@ FLAGSMITH = (
     ),
 )
 STORAGE = (
-    Fault("disk-full", "The outbox's disk is full", "capture", disk_full, scene=Scene(disk="24m")),
-    Fault("read-only", "The outbox's disk takes no writes (EROFS)", "capture", read_only, scene=Scene(preload=True)),
+    Fault("disk-full", "The outbox's disk is full", "capture", disk_full, scene=Scene(disk="24m"), stores=FILES),
+    Fault(
+        "read-only",
+        "The outbox's disk takes no writes (EROFS)",
+        "capture",
+        read_only,
+        scene=Scene(preload=True),
+        stores=FILES,
+    ),
     Fault(
         "read-only-start",
         "The relay is started on a disk that is mounted read-only",
         "relay",
         started_read_only,
         scene=Scene(disk="24m"),
+        stores=FILES,
         calls_fail=True,
     ),
-    Fault("fsync", "Flushing to the disk fails (EIO)", "capture", flush_fails, scene=Scene(preload=True)),
+    Fault("fsync", "Flushing to the disk fails (EIO)", "capture", flush_fails, scene=Scene(preload=True), stores=FILES),
     Fault(
         "torn-write",
         "Power goes in the middle of a commit: its half is on the disk",
@@ -108,6 +119,7 @@ STORAGE = (
         short=0,
         long=0,
         scene=Scene(preload=True),
+        stores=FILES,
         calls_fail=True,
     ),
 )
@@ -140,4 +152,33 @@ RELAY = (
     ),
     Fault("rubbish", "The YAML becomes rubbish, and the relay is restarted on it", "relay", rubbish, calls_fail=True),
 )
-ROWS = {row.name: row for row in (*HEAP, *FLAGSMITH, *STORAGE, *RELAY)}
+FLEET = Scene(senders=2)
+REDIS = (
+    Fault(
+        "redis-killed",
+        "Redis is killed (SIGKILL) and started again",
+        "capture",
+        redis_killed,
+        scene=FLEET,
+        stores=(SERVER, EVERYSEC),
+    ),
+    Fault(
+        "redis-paused",
+        "Redis stands still (SIGSTOP) for 30 s",
+        "capture",
+        redis_paused,
+        short=30,
+        scene=FLEET,
+        stores=(SERVER,),
+    ),
+    Fault(
+        "redis-failover",
+        "Redis dies, and its replica takes over",
+        "capture",
+        failed_over,
+        scene=FLEET,
+        stores=(REPLICATED, WAITING),
+    ),
+    Fault("redis-flushed", "Redis is flushed (FLUSHALL)", "capture", flushed, scene=FLEET, stores=(SERVER,)),
+)
+ROWS = {row.name: row for row in (*HEAP, *FLAGSMITH, *STORAGE, *RELAY, *REDIS)}

@@ -18,7 +18,6 @@ from faults.play import count
 from faults.plot import Panel, plot
 from faults.result import Result, Span, measure
 from faults.stage import SAMPLE_SECONDS, Stage
-from faults.stores import STORES
 from relay import __version__
 
 STORE = "sqlite after_answer"
@@ -89,14 +88,14 @@ def main() -> None:
 
 async def soak(seconds: float, rate: float, folder: Path) -> tuple[list[Point], Result]:
     """Ask for so long, then count what became of it."""
-    stage = Stage(folder, "long", Scene(calls_per_second=rate))
-    async with stage.opened(STORES[STORE]):
+    stage = Stage(folder, "long", Scene(calls_per_second=rate), STORE)
+    async with stage.opened():
         began = time.monotonic()
         points = [point async for point in watch(stage, seconds)]
         span = Span(began, time.monotonic())
         await asyncio.gather(stage.traffic.end(), stage.direct.end())
         await stage.settle()
-        seen = await count(stage, span, STORE)
+        seen = await count(stage, span)
     return points, measure(Fault("soak", "nothing is wrong", "capture", nothing), STORE, "long", seen)
 
 

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,20 +18,22 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from faults.cgroup import Group, group
-from faults.fault import Form, NotRun, Scene
+from faults.fault import Form, NotRun, Risk, Scene
 from faults.ports import reserve_port
 from faults.processes import RelayProcess, StandIn, standin
+from faults.redis import Watched
 from faults.shim import Shim, build
 from faults.standin import CLIENT_KEY
-from faults.stores import Store
+from faults.stores import STORES, Storage
 from faults.traffic import Traffic
+from relay.admin.figures import SHARED_EVERY_SECONDS
 
 ENVIRONMENT = "faults"
 APP_ID = "1234567890"
 DIRECT_PER_SECOND = 20
 SAMPLE_SECONDS = 1.0
-# After this long without anything waiting all is delivered: the gauges are a second old at most.
-QUIET_SAMPLES = 3
+# After this long without anything waiting all is delivered: the gauges are a second old at most; a fleet's are older.
+QUIET_SECONDS = 3.0
 # Of the relay's retries none rests longer (5 minutes), and a lease that died with its process lasts one.
 PATIENCE_SECONDS = 420.0
 # A commit starts within 10 ms of its answer (docs/performance.md), and the disk has to be heard: what was answered so
@@ -52,17 +54,20 @@ class Sample:
     size: float
     failing: float
     commit_timeouts: float
-    capture_failures: float
 
 
 class Stage:
     """The parts of one row, and what happened to them."""
 
-    def __init__(self, folder: Path, form: Form, scene: Scene) -> None:
+    def __init__(self, folder: Path, form: Form, scene: Scene, store: str) -> None:
         self.folder = folder
         self.form = form
         self.scene = scene
+        self.store = store
+        self.storage: Storage
         self.relay: RelayProcess
+        # Those that only deliver.
+        self.senders: list[RelayProcess] = []
         self.heap: StandIn
         self.flagsmith: StandIn
         self.traffic: Traffic
@@ -71,8 +76,7 @@ class Stage:
         self.shim: Shim | None = None
         self.group: Group | None = None
         self.samples: list[Sample] = []
-        # When an answer may not have been committed yet: from there to its process's end, monotonic.
-        self.at_risk: list[tuple[float, float]] = []
+        self.at_risk: list[Risk] = []
         # What else is worth telling in the row.
         self.notes: list[str] = []
         self.url = self.admin = ""
@@ -83,6 +87,13 @@ class Stage:
     def data(self) -> Path:
         """The outbox's folder."""
         return self.folder / "data"
+
+    @property
+    def redis(self) -> Watched:
+        """The one that the outbox is in."""
+        if self.storage.redis is None:
+            raise RuntimeError("the fault's store has no Redis")
+        return self.storage.redis
 
     def heap_clock(self, at: float) -> float:
         """A monotonic moment of this process, as Heap's clock has it."""
@@ -100,7 +111,7 @@ class Stage:
         await self.sample()
         ended = time.monotonic()
         await self.relay.end(signal.SIGKILL)
-        self.at_risk.append((ended - COMMIT_SECONDS, ended))
+        self.at_risk.append(Risk(ended - COMMIT_SECONDS, ended))
 
     async def sample(self) -> None:
         """Ask the relay once how it is; where it does not answer there is no sample."""
@@ -111,10 +122,11 @@ class Stage:
     async def settle(self) -> None:
         """Return once nothing waits for Heap, or for being read. Raises TimeoutError with what does."""
         quiet, ends = 0, time.monotonic() + PATIENCE_SECONDS
-        while quiet < QUIET_SAMPLES:
+        enough = QUIET_SECONDS + (SHARED_EVERY_SECONDS if self.storage.redis else 0)
+        while quiet * SAMPLE_SECONDS < enough:
             seen = len(self.samples)
             await self.sample()
-            if not self.relay.runs:
+            if not all(relay.runs for relay in (self.relay, *self.senders)):
                 raise RuntimeError("the relay has died")
             last = self.samples[-1] if len(self.samples) > seen else None
             busy = last is None or last.waiting or last.failing or await self._in_hand()
@@ -148,7 +160,7 @@ class Stage:
         return book
 
     @asynccontextmanager
-    async def opened(self, store: Store) -> AsyncIterator["Stage"]:
+    async def opened(self) -> AsyncIterator["Stage"]:
         """Everything runs and is called, until the context ends."""
         async with AsyncExitStack() as stack:
             self._disk(stack)
@@ -156,15 +168,16 @@ class Stage:
                 self.shim = Shim(build(self.folder), self.folder, self.scene.rate)
             if self.scene.memory:
                 self.group = stack.enter_context(group(self.scene.memory))
-            outbox = await stack.enter_async_context(store(self.folder))
+            environ = self.shim.environ if self.shim and self.scene.rate != 1 else {}
+            self.storage = await stack.enter_async_context(STORES[self.store](self.folder, environ))
             heap_port, flagsmith_port = reserve_port(), reserve_port()
             self.heap = await stack.enter_async_context(standin(self.folder, "heap", heap_port, *self._heap()))
             self.flagsmith = await stack.enter_async_context(standin(self.folder, "flagsmith", flagsmith_port))
             self._http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
             self._flagsmith_url = f"http://127.0.0.1:{flagsmith_port}"
-            self._write(outbox, f"{self.scene.heap}:{heap_port}")
-            stack.push_async_callback(self._end_relay)
-            await self.relay.start()
+            self._write(f"{self.scene.heap}:{heap_port}")
+            stack.push_async_callback(self._end_relays)
+            await asyncio.gather(*(relay.start() for relay in (self.relay, *self.senders)))
             self.traffic = await stack.enter_async_context(Traffic(self.url, self.scene.calls_per_second))
             self.direct = await stack.enter_async_context(Traffic(self._flagsmith_url, DIRECT_PER_SECOND))
             yield self
@@ -173,7 +186,7 @@ class Stage:
         """The YAML as it was at first."""
         self.relay.config.write_text(yaml.safe_dump(self._settings))
 
-    def _write(self, outbox: dict[str, object], heap: str) -> None:
+    def _write(self, heap: str) -> None:
         port, admin = reserve_port(), reserve_port()
         self.url, self.admin = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
         environment = {"name": ENVIRONMENT, "keys": [CLIENT_KEY], "heap": {"app_id": APP_ID, "url": heap}}
@@ -183,7 +196,7 @@ class Stage:
             "log": {"format": "json"},
             "reload": "1s",
             "upstream": {"url": self._flagsmith_url},
-            "outbox": outbox,
+            "outbox": self.storage.settings,
             "shutdown": {"grace": "0s", "finish": "10s", "drain": "0s"},
             "environments": [environment],
         }
@@ -192,8 +205,16 @@ class Stage:
         environ = {"SSL_CERT_FILE": str(self.folder / "ca.pem")} if self.scene.heap.startswith("https") else {}
         environ |= self.shim.environ if self.shim else {}
         through = self.group.through if self.group else ()
-        self.relay = RelayProcess(self.folder / "config.yaml", self.admin, environ, through)
+        role = "proxy" if self.scene.senders else "all"
+        self.relay = RelayProcess(self.folder / "config.yaml", self.admin, environ, through, role)
         self.restore_settings()
+        self.senders = [self._sender(f"sender-{number}") for number in range(self.scene.senders)]
+
+    def _sender(self, name: str) -> RelayProcess:
+        folder, port = self.folder / name, reserve_port()
+        folder.mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump({**self._settings, "admin": {"port": port}}))
+        return RelayProcess(folder / "config.yaml", f"http://127.0.0.1:{port}", {}, role="sender")
 
     def _heap(self) -> tuple[object, ...]:
         """How the stand-in Heap is started: its certificate, and its clock."""
@@ -212,10 +233,15 @@ class Stage:
             run("mount", "-t", "tmpfs", "-o", f"size={self.scene.disk}", "tmpfs", str(self.data))
             stack.callback(run, "umount", "--lazy", str(self.data))
 
-    async def _end_relay(self) -> None:
-        with suppress(ProcessLookupError):
-            self.relay.send(signal.SIGCONT)
-            await self.relay.end(signal.SIGKILL)
+    async def end(self) -> Sequence[int]:
+        """Stop all relays in order, and return their exit codes."""
+        return [await relay.end() for relay in (self.relay, *self.senders)]
+
+    async def _end_relays(self) -> None:
+        for relay in (self.relay, *self.senders):
+            with suppress(ProcessLookupError):
+                relay.send(signal.SIGCONT)
+                await relay.end(signal.SIGKILL)
 
 
 def run(*command: str) -> None:
@@ -240,7 +266,6 @@ def read_sample(metrics: str) -> Sample:
         size=sums.get("relay_outbox_bytes", 0.0),
         failing=sums.get("relay_outbox_failing", 0.0),
         commit_timeouts=sums.get("relay_commit_timeouts_total", 0.0),
-        capture_failures=sums.get("relay_capture_failures_total", 0.0),
     )
 
 

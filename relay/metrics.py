@@ -102,7 +102,7 @@ class Metrics:
     skipped: Counter = counter("relay_skipped", "Captured, and rightly not sent.", "environment", "reason")
     refused: Begun = begun("relay_refused", "Captured, but could not be kept.")
     altered: Counter = counter("relay_altered", "Values or names made acceptable for Heap.", "environment", "reason")
-    capture_failures: Counter = counter("relay_capture_failures", "Bugs in capture; each cost one event, and no flags.")
+    capture_failures: Counter = counter("relay_capture_failures", "Bugs in capture, or memory it did not get.")
     commit_timeouts: Counter = counter("relay_commit_timeouts", "Answers sent before their commit was known.")
     superseded: Counter = counter("relay_superseded", "Waiting events replaced by a newer one.", "environment")
     dropped: Begun = begun("relay_dropped", "Removed by an operator or a stated cap.")

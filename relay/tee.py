@@ -1,6 +1,7 @@
 """What the proxy shows to capture. Flags are the product: what goes wrong here is logged, counted, and stays here."""
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -16,7 +17,7 @@ log = structlog.get_logger(__name__)
 class Tee:
     """One request's side channel to capture; it leads nowhere before `record` or `skip`. Nothing waits or raises."""
 
-    __slots__ = ("_capture", "_clock", "_environment", "_metrics", "_received_at", "_recording", "_skip")
+    __slots__ = ("_capture", "_clock", "_environment", "_failure", "_metrics", "_received_at", "_recording", "_skip")
 
     def __init__(self, capture: Capture, metrics: Metrics, clock: Clock) -> None:
         self._capture = capture
@@ -25,6 +26,8 @@ class Tee:
         self._recording: Recording | None = None
         self._environment: Environment | None = None
         self._skip = ""
+        # Why nothing could be kept of an answer that may yet become whole, as the books call it.
+        self._failure = ""
         self._received_at = 0.0
 
     @property
@@ -65,10 +68,12 @@ class Tee:
             return
         if status == 200 and not self._skip and not is_json(content_type):
             self._skip = "not_flags"
+        if status != 200:
+            self._environment = None
         if status != 200 or self._skip:
             self.discard()
         try:
-            if status == 200 and self._skip:
+            if self._environment is not None and self._skip:
                 self._capture.skip(self._environment, self._skip)
             if self._recording is not None:
                 self._recording.answered(content_type, content_encoding)
@@ -87,15 +92,16 @@ class Tee:
 
     def finish(self) -> "asyncio.Future[None] | None":
         """The answer is whole, or a bound was passed. The future, where there is one, ends with the commit."""
-        if self._recording is None:
-            return None
-        try:
-            ending = self._recording.finish(self._received_at or self._clock.wall())
-        except Exception as bug:
-            self._fail(bug)
-            return None
-        self._recording = None
-        return ending
+        if self._recording is not None:
+            try:
+                ending = self._recording.finish(self._received_at or self._clock.wall())
+            except Exception as bug:
+                self._fail(bug)
+            else:
+                self._recording = None
+                return ending
+        self._refuse_what_failed()
+        return None
 
     def discard(self) -> None:
         """There is nothing to capture here."""
@@ -108,10 +114,20 @@ class Tee:
 
     def _fail(self, bug: Exception) -> None:
         """The boundary between flags and analytics: every error that comes here ends here."""
-        self._metrics.capture_failures.inc()
-        # Its text may hold what passed by; its kind and place do not.
-        log.error("capture.failed", error=type(bug).__name__, at=_place(bug))
+        self._failure = "memory" if isinstance(bug, MemoryError) else "undecodable"
         self.discard()
+        with suppress(MemoryError):  # there may be none to tell of it, either
+            self._metrics.capture_failures.inc()
+            # Its text may hold what passed by; its kind and place do not.
+            log.error("capture.failed", error=type(bug).__name__, at=_place(bug))
+
+    def _refuse_what_failed(self) -> None:
+        """Have the books tell of a whole answer that was lost here."""
+        if self._failure and self._environment is not None:
+            try:
+                self._capture.refuse(self._environment, self._failure)
+            except Exception as bug:
+                self._fail(bug)
 
 
 def _place(bug: BaseException) -> str:

@@ -141,13 +141,13 @@ class Capture:
 
     def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
         """Queue an exchange that holds *size* reserved bytes, unless it is known right now that nothing is new."""
-        self._count(exchange.environment.name)
         mark = mark_of(exchange) if exchange.environment.on_change else None
         if mark and self._is_no_news(exchange, mark):
             self.memory.give_back(size)
             return None
         committed = asyncio.get_running_loop().create_future() if self._before_answer else None
         offer = Offer(exchange, size, committed, mark)
+        self._count(exchange.environment.name)  # once there was memory for all of that: who could not offer refuses
         if mark:
             self._undecided[mark.request] += 1
         if mark or not is_large(exchange):
@@ -163,6 +163,7 @@ class Capture:
         if state is None or not self._coalescer.is_unchanged(state, exchange.received_at):
             return False
         self._coalescer.repeat(state.who, 1, exchange.received_at)
+        self._count(exchange.environment.name)
         self._unchanged[exchange.environment.name] += 1
         if self._rests:
             self._to_commit.set()

@@ -195,7 +195,7 @@ async def test_a_disk_that_somebody_else_filled_is_a_problem_before_an_event_is_
 async def test_events_that_are_refused_are_told_beside_an_outbox_that_cannot_be_read(tmp_path: Path) -> None:
     """One on Redis may be away for long before the spool is full, and only then events are lost."""
     watched = Watched(sqlite_outbox(tmp_path / "outbox.db"))  # it was never opened
-    watched.capture.refusal = "the last events were refused: the spool is full"
+    watched.capture.refusals.begin("outbox_full", "the spool is full", 1)
     await watched.figures.refresh()
 
     problem = status_of(watched.figures.reading, now=1000.0, kind="redis").outbox.problem

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from faults.fault import Fault
+from faults.fault import Fault, Risk
 from faults.play import total
 from faults.result import Result, Seen, Span, measure
 from faults.rows import ROWS
@@ -32,7 +32,6 @@ GOOD = Seen(
     book=BOOK,
     differences=[0.0],
     commit_timeouts=0,
-    capture_failures=0,
     at_risk=(),
     before_answer=False,
     notes=(),
@@ -81,20 +80,24 @@ def test_what_the_relay_counts_as_not_kept_is_not_lost() -> None:
     assert (seen.lost, seen.not_kept, seen.missed) == (0, {"outbox_full": 1}, ())
 
 
-def test_what_capture_could_not_copy_is_counted_with_it() -> None:
-    seen = result(stored=GOOD.stored[:2], capture_failures=1)
-
-    assert (seen.lost, seen.not_kept, seen.missed) == (0, {"capture_failed": 1}, ())
-
-
 def test_a_call_answered_in_the_last_commit_interval_before_a_kill_is_risked_and_told() -> None:
-    seen = result(ROWS["sigkill"], stored=GOOD.stored[:2], at_risk=[(11.6, 12.1)])
+    seen = result(ROWS["sigkill"], stored=GOOD.stored[:2], at_risk=[Risk(11.6, 12.1)])
 
     assert (seen.lost, seen.risked, round(seen.risked_ms), seen.missed) == (1, 1, 90, ())
 
 
+def test_a_flushed_redis_may_lose_as_many_as_it_held_and_no_more() -> None:
+    flushed = ROWS["redis-flushed"]
+
+    held = result(flushed, stored=GOOD.stored[:2], at_risk=[Risk(0.0, 12.1, 1)])
+    beyond = result(flushed, stored=GOOD.stored[:1], at_risk=[Risk(0.0, 12.1, 1)])
+
+    assert (held.lost, held.risked, held.missed) == (1, 1, ())
+    assert beyond.missed == ("1 events lost",)
+
+
 def test_with_before_answer_only_a_call_that_was_held_for_the_whole_time_out_is_risked() -> None:
-    kill = {"stored": GOOD.stored[:2], "at_risk": [(11.6, 12.1)], "before_answer": True}
+    kill = {"stored": GOOD.stored[:2], "at_risk": [Risk(11.6, 12.1)], "before_answer": True}
 
     quick = result(ROWS["sigkill"], **kill)
     held = result(ROWS["sigkill"], **{**kill, "calls": [*GOOD.calls[:2], call("linus", 12.0, seconds=0.26)]})

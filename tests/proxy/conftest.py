@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from relay.capture import Capture
 from relay.config import Config
 from relay.metrics import Metrics
-from relay.model import Clock, Event
+from relay.model import Book, Clock, Event
 from relay.outbox.memory import MemoryOutbox
 from relay.proxy import Proxy
 from relay.recording import CaptureLimits
@@ -71,6 +71,12 @@ class Bench:
             lease = await self.outbox.claim(lane, limit=1000, max_bytes=2**20, now=4e9, lease=60)
             events += [claim.event for claim in lease.claims]
         return events
+
+    async def book(self) -> Book:
+        """The outbox's, once what is under way is there."""
+        await self.proxy.finished()
+        await self.capture.drained()
+        return (await self.outbox.books()).get("tests", Book())
 
     async def stop(self, finish: float = 0.2) -> None:
         """What the relay does at its end."""

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.capture import Capture
-from relay.model import Environment, Event, Exchange
+from relay.model import Book, Environment, Event, Exchange
 from relay.recording import Recording
 from tests.proxy.conftest import Bench, StartProxy
 from tests.proxy.raw import RawFlagsmith, ask, say
@@ -263,6 +263,65 @@ async def test_a_bug_in_capture_is_counted_and_flags_go_on(
     assert (answer.status, answer.body) == (200, FLAGS)
     assert bench.count("capture_failures_total") == 1
     assert [line["event"] for line in lines] == ["capture.failed"]
+    assert await bench.book() == Book(captured=1, refused={"undecodable": 1})
+
+
+class NoMemory(Capture):
+    """Gets none from the system at the moment that a test chooses."""
+
+    def begin(self, environment: Environment, *request: str) -> Recording:
+        recording = super().begin(environment, *request)
+        recording.__class__ = NoMemoryToCopy
+        return recording
+
+
+class NoMemoryToCopy(Recording):
+    __slots__ = ()
+
+    def answer_chunk(self, chunk: bytes) -> None:
+        raise MemoryError(len(chunk))
+
+
+async def test_an_answer_that_there_was_no_memory_to_copy_is_refused_in_the_books(
+    bench: Bench, flagsmith_raw: RawFlagsmith
+) -> None:
+    flagsmith_raw.script.append(say(FLAGS, JSON))
+    bench.capture.__class__ = NoMemory
+
+    answer = await bench.ask(identify())
+
+    assert answer.body == FLAGS
+    assert await bench.book() == Book(captured=1, refused={"memory": 1})
+    assert bench.capture.memory.held == 0
+
+
+async def test_an_answer_that_never_became_whole_is_in_no_book_though_it_could_not_be_copied(
+    bench: Bench, flagsmith_raw: RawFlagsmith
+) -> None:
+    async def truncate(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(say(FLAGS, JSON)[:-1])
+        await writer.drain()
+        raise ConnectionResetError
+
+    flagsmith_raw.script.append(truncate)
+    bench.capture.__class__ = NoMemory
+
+    async with await bench.caller() as caller:
+        caller.writer.write(identify())
+        await caller.rest()
+
+    assert await bench.book() == Book()
+
+
+async def test_an_answer_that_is_no_evaluation_is_in_no_book_though_it_could_not_be_copied(
+    bench: Bench, flagsmith_raw: RawFlagsmith
+) -> None:
+    flagsmith_raw.script.append(say(FLAGS, JSON, status=b"500 Oops"))
+    bench.capture.__class__ = BrokenCapture
+
+    await bench.ask(identify())
+
+    assert await bench.book() == Book()
 
 
 class BrokenOffer(Capture):
@@ -283,6 +342,7 @@ async def test_a_bug_where_a_copy_is_handed_over_keeps_none_of_its_memory(
     assert answer.body == FLAGS
     assert bench.count("capture_failures_total") == 1
     assert bench.capture.memory.held == 0
+    assert await bench.book() == Book(captured=1, refused={"undecodable": 1})
 
 
 BEFORE = {"commit": "before_answer", "commit_timeout": "200ms"}

@@ -14,6 +14,7 @@ import structlog
 
 from relay.core.coalesce import newest
 from relay.core.daily import day_of
+from relay.errors import OutboxError
 from relay.fleet import Member, RedisAddress
 from relay.model import (
     Book,
