@@ -66,9 +66,9 @@ class UpstreamAnswer:
         """Whether everything was read. Where not even the sender's end is known yet, `read` returns nothing later."""
         return self.whole and not self._pieces
 
-    def text(self, name: str) -> str:
-        """The first value of a header; empty where there is none."""
-        value = self._fields.get(name.lower().encode("ascii"))
+    def text(self, name: bytes) -> str:
+        """The first value of a header, whose *name* is in lower case; empty where there is none."""
+        value = self._fields.get(name)
         return "" if value is None else value.decode("utf-8", "surrogateescape")
 
     async def head(self) -> None:

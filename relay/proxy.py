@@ -226,11 +226,11 @@ class Proxy:
 
     def _reply(self, passage: Passage, answer: UpstreamAnswer) -> Reply:
         request = passage.request
-        kind = answer.text("Content-Type")
-        passage.tee.answered(answer.status, kind, answer.text("Content-Encoding"))
+        kind = answer.text(b"content-type")
+        passage.tee.answered(answer.status, kind, answer.text(b"content-encoding"))
         answer.patient = kind.lower().startswith("text/event-stream")
         headers = answer_headers(answer.headers)
-        if answer.text("Location"):
+        if answer.text(b"location"):
             headers = self._led_back(headers, request)
         try:
             return Reply(request, answer.status, answer.reason, headers, keep_alive=not passage.awaits_continue)

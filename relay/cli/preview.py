@@ -108,8 +108,8 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
         request_type="",
         request_encoding="",
         request_body=b"",
-        answer_type=answer.text("Content-Type"),
-        answer_encoding=answer.text("Content-Encoding"),
+        answer_type=answer.text(b"content-type"),
+        answer_encoding=answer.text(b"content-encoding"),
         answer_body=body,
         received_at=time.time(),
     )

@@ -96,7 +96,7 @@ async def _ask(upstream: Upstream, key: SecretStr, limits: CaptureConfig) -> Ans
     # at: in the middle of what it took, as the Date is from there.
     return Answered(
         status=answer.status,
-        is_list=_is_list(body, answer.text("Content-Encoding"), limits.max_decoded),
+        is_list=_is_list(body, answer.text(b"content-encoding"), limits.max_decoded),
         sent_at=_sent_at(answer),
         at=at - seconds / 2,
         seconds=seconds,
@@ -112,5 +112,5 @@ def _is_list(body: bytes | None, coding: str, max_decoded: int) -> bool:
 
 def _sent_at(answer: UpstreamAnswer) -> float | None:
     """The server's time; a cache on the way says how old an answer is (RFC 9111, 5.1)."""
-    date, age = read_date(answer.text("Date")), answer.text("Age")
+    date, age = read_date(answer.text(b"date")), answer.text(b"age")
     return date if date is None or not age.isdecimal() else date + int(age)
