@@ -150,7 +150,15 @@ RELAY = (
         memory_limited,
         scene=Scene(memory=MEMORY_LIMIT),
     ),
-    Fault("rubbish", "The YAML becomes rubbish, and the relay is restarted on it", "relay", rubbish, calls_fail=True),
+    Fault(
+        "rubbish",
+        "The YAML becomes rubbish, and the relay is restarted on it",
+        "relay",
+        rubbish,
+        # With Redis the last good copy lies beside the spool, and where that is only the YAML says.
+        stores=FILES,
+        calls_fail=True,
+    ),
 )
 FLEET = Scene(senders=2)
 REDIS = (
