@@ -28,7 +28,7 @@ from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
 from relay.outbox.spool import Spool
 from relay.sender.orphans import Orphans
-from relay.supervise import supervised
+from relay.supervise import cancelled, supervised
 from relay.watch import Watcher
 
 log = structlog.get_logger(__name__)
@@ -148,8 +148,7 @@ class Relay:
                 self._announce()
                 await self._stopping.wait()
                 await self._shut_down(front)
-                for task in tasks:
-                    task.cancel()
+                await cancelled(tasks)
 
     async def _open_outbox(self, stack: AsyncExitStack) -> None:
         parts, required = self._parts, self._parts.config.outbox.required
@@ -330,9 +329,13 @@ def reason_and_advice(failure: OSError, section: str) -> str:
 
 async def _within(seconds: float, step: Awaitable[None]) -> None:
     """Give one *step* of the shutdown its time, and go on."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await step
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        await cancelled([task])
+    if not task.cancelled():
+        task.result()
 
 
 async def _close_port(runner: web.BaseRunner, finish: float = CUT_SECONDS) -> None:

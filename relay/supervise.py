@@ -1,7 +1,7 @@
 """Keep a task of the capture half alive: a crash is logged, counted and followed by a restart, never silent."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
@@ -26,3 +26,15 @@ async def supervised(task: Callable[[], Awaitable[None]], name: str, metrics: Me
             log.exception("task.crashed", task=name)
             restarts.inc()
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def cancelled(tasks: Collection["asyncio.Future[None]"]) -> None:
+    """Return once *tasks* have ended.
+
+    A time-out that comes at the same moment may take a cancellation for its own, whosever code it is in; so those that
+    go on are told again.
+    """
+    while going_on := [task for task in tasks if not task.done()]:
+        for task in going_on:
+            task.cancel()
+        await asyncio.wait(going_on, timeout=PAUSE_SECONDS)
