@@ -24,7 +24,7 @@ async def play(fault: Fault, store: str, form: Form, folder: Path) -> Result:
     except NotRun as reason:
         return Result(fault.name, store, form, not_run=str(reason))
     except (OSError, RuntimeError, TimeoutError) as failure:
-        return Result(fault.name, store, form, missed=(f"broke off: {failure!r}; see {folder}",))
+        return Result(fault.name, store, form, missed=(f"broke off: {failure!r}",))
 
 
 async def inflict(fault: Fault, stage: Stage) -> Span:
