@@ -415,3 +415,18 @@ async def test_what_was_put_survives_a_crash_of_redis_that_flushes_always(tmp_pa
             assert len(found) - len(put) in {0, 5}
             after = await book(outbox)
             assert after.captured == after.waiting == len(found)
+
+
+# Told to stop.
+
+
+async def test_a_call_that_is_cancelled_ends_as_cancelled_whenever_that_comes(outbox: RedisOutbox) -> None:
+    """One that swallowed it would let a relay that is told to stop go on for ever."""
+    for turns in range(60):
+        call = asyncio.create_task(outbox.put(events(1), [], {}))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not call.cancel():
+            continue  # it had ended
+        await asyncio.wait({call})
+        assert call.cancelled(), f"it went on after {turns} turns"
