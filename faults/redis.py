@@ -61,7 +61,7 @@ class RedisServer:
     async def ask(self, *words: str | int) -> Any:
         """What it answers to one command of somebody else's."""
         async with self.client() as client:
-            return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+            return await client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py has no type for it
 
     def client(self) -> Redis:
         """A connection of somebody else's."""
