@@ -1,17 +1,18 @@
 """From a finished exchange to what it comes to: an entry for the outbox, one for the journal, or why there is none."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from relay.coalescing import State
-from relay.core.coalesce import fingerprint
-from relay.core.evaluate import evaluate
-from relay.core.rules import Decision, decide
-from relay.core.translate import spelled_out
+from relay.core.evaluate import KnownFlags, evaluate
+from relay.core.recent import Recent
+from relay.core.rules import Decision, decide, tell
+from relay.core.translate import Properties, spelled_out
 from relay.errors import CaptureRefused
-from relay.model import DeadLetter, Evaluation, Event, Exchange, JournalEntry, Verdict
+from relay.model import DeadLetter, Environment, Evaluation, Event, Exchange, JournalEntry, Verdict
 from relay.recording import CaptureLimits
 
 log = structlog.get_logger(__name__)
@@ -22,12 +23,13 @@ LARGE_PLAIN = 64 * 1024
 CODED_WEIGHS = 16
 # Of these the first bytes can be had without the rest. Brotli fills its window, up to 16 MiB, before it gives any.
 CODINGS_IN_STEPS = frozenset({"gzip", "x-gzip", "deflate", "zstd"})
+# Sets of flags that are known again; 30 flags and what they come to take about 6 kB, measured.
+KNOWN_FLAGS = 200
 # Of an event that was never made.
 NO_PROPERTIES = b"{}"
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """What an exchange comes to: an entry for the outbox, or why there is none; and one for its journal."""
 
     entry: Event | DeadLetter | None = None
@@ -39,7 +41,7 @@ class Prepared:
     # Of what the event tells, or in shadow would tell.
     fingerprint: int | None = None
     # How often something was altered to be acceptable, by reason.
-    altered: Mapping[str, int] = field(default_factory=dict)
+    altered: Mapping[str, int] = {}
 
     def sent_for(self, verdict: Verdict) -> "Prepared":
         """It, once that is the reason to send it."""
@@ -52,26 +54,29 @@ class Prepared:
 
 
 class Reader:
-    """Reads exchanges, in any thread. *new_key* makes idempotency keys from the seconds since 1970."""
+    """Reads exchanges. *new_key* makes idempotency keys from the seconds since 1970."""
 
     def __init__(self, limits: CaptureLimits, new_key: Callable[[float], str]) -> None:
         self._limits = limits
         self._new_key = new_key
+        self._known: KnownFlags = Recent(KNOWN_FLAGS)
+        # What they come to, by mark and environment, whose rules may be others now.
+        self._told: Recent[tuple[int, str], tuple[Environment, Properties]] = Recent(KNOWN_FLAGS)
 
     def read_small(self, exchange: Exchange) -> Prepared | None:
         """What *exchange* comes to; None where it is too large for the event loop."""
         if is_large(exchange):
             return None
-        prepared = self._read(exchange, min(LARGE_PLAIN, self._limits.max_decoded))
+        prepared = self._read(exchange, min(LARGE_PLAIN, self._limits.max_decoded), self._known)
         return None if prepared.refused == "too_large" else prepared
 
     def read(self, exchange: Exchange) -> Prepared:
-        """What *exchange* comes to, however large it is."""
-        return self._read(exchange, self._limits.max_decoded)
+        """What *exchange* comes to, however large it is; in any thread."""
+        return self._read(exchange, self._limits.max_decoded, None)
 
-    def _read(self, exchange: Exchange, max_decoded: int) -> Prepared:
+    def _read(self, exchange: Exchange, max_decoded: int, known: KnownFlags | None) -> Prepared:
         try:
-            return self._prepare(exchange, max_decoded)
+            return self._prepare(exchange, max_decoded, known)
         except CaptureRefused as refusal:
             return Prepared(refused=refusal.reason)
         except Exception:
@@ -79,21 +84,34 @@ class Reader:
             log.exception("exchange.unreadable", environment=exchange.environment.name)
             return Prepared(refused="undecodable")
 
-    def _prepare(self, exchange: Exchange, max_decoded: int) -> Prepared:
-        found = evaluate(exchange, max_decoded=max_decoded, max_flags=self._limits.max_flags)
+    def _prepare(self, exchange: Exchange, max_decoded: int, known: KnownFlags | None) -> Prepared:
+        found = evaluate(exchange, max_decoded=max_decoded, max_flags=self._limits.max_flags, known=known)
         if isinstance(found, Verdict):
             return Prepared(skipped=found.reason)
         at = exchange.received_at
-        decision = decide(found, exchange.environment, key=self._new_key(at), captured_at=at)
-        told = _fingerprint(exchange, decision)
+        decision = decide(found, exchange.environment, key=self._new_key(at), captured_at=at, tell=self._tell)
+        properties = decision.translation.properties if decision.translation else None
+        told = _fingerprint(decision)
         return Prepared(
             entry=decision.entry,
             journal=_journal_entry(exchange, found, decision),
             skipped="" if decision.entry else decision.verdict.reason,
             state=_state(exchange, decision, told),
             fingerprint=told,
-            altered=decision.translation.altered if decision.translation else {},
+            altered=properties.altered if properties else {},
         )
+
+    def _tell(self, evaluation: Evaluation, environment: Environment) -> Properties:
+        """What flags come to, which is worked out once for those that are known again."""
+        if not evaluation.mark:
+            return tell(evaluation, environment)
+        place = evaluation.mark, environment.name
+        known = self._told.get(place)
+        if known is not None and known[0] is environment:
+            return known[1]
+        properties = tell(evaluation, environment)
+        self._told.put(place, (environment, properties))
+        return properties
 
 
 def is_large(exchange: Exchange) -> bool:
@@ -106,11 +124,9 @@ def is_large(exchange: Exchange) -> bool:
     return len(exchange.answer_body) * weight + len(exchange.request_body) > LARGE_PLAIN
 
 
-def _fingerprint(exchange: Exchange, decision: Decision) -> int | None:
-    environment, translation = exchange.environment, decision.translation
-    if translation is None or not isinstance(translation.entry, Event):
-        return None
-    return fingerprint(environment.lane, environment.event, translation.properties)
+def _fingerprint(decision: Decision) -> int | None:
+    translation = decision.translation
+    return translation.properties.fingerprint if translation and isinstance(translation.entry, Event) else None
 
 
 def _state(exchange: Exchange, decision: Decision, told: int | None) -> State | None:
@@ -129,6 +145,6 @@ def _journal_entry(exchange: Exchange, evaluation: Evaluation, decision: Decisio
         at=exchange.received_at,
         method=exchange.method,
         verdict=decision.verdict,
-        properties=decision.translation.properties if entry and decision.translation else NO_PROPERTIES,
+        properties=decision.translation.properties.text if entry and decision.translation else NO_PROPERTIES,
         key=entry.key if entry else "",
     )

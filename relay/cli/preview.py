@@ -162,8 +162,8 @@ def show(decision: Decision) -> None:
     if made:
         event = made.entry.event if isinstance(made.entry, DeadLetter) else made.entry
         _print_event(event)
-        if made.altered:
-            counts = ", ".join(f"{reason} {times}" for reason, times in sorted(made.altered.items()))
+        if altered := made.properties.altered:
+            counts = ", ".join(f"{reason} {times}" for reason, times in sorted(altered.items()))
             _note(f"altered, so that Heap takes it: {counts}")
         if verdict.send:
             _note(f"would go to app {event.lane.app_id} at {event.lane.url}; nothing was sent")

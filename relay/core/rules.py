@@ -1,11 +1,11 @@
 """What an environment's rules make of an evaluation."""
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from relay.core.identity import is_sampled
-from relay.core.translate import Translation, translate
+from relay.core.translate import Properties, Translation, properties_of, translate
 from relay.model import DeadLetter, Environment, Evaluation, Event, Verdict
 
 # As Flagsmith's own integration does.
@@ -14,8 +14,7 @@ EMPTY = Verdict(False, "empty")
 SHADOW = Verdict(False, "shadow")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What becomes of an evaluation, and why."""
 
     verdict: Verdict
@@ -25,31 +24,40 @@ class Decision:
     translation: Translation | None = None
 
 
-def decide(evaluation: Evaluation, environment: Environment, *, key: str, captured_at: float) -> Decision:
+def tell(evaluation: Evaluation, environment: Environment) -> Properties:
+    """What the flags of *evaluation* come to, less those that the rules leave out; who has them makes no difference."""
+    pattern, flags = environment.features, evaluation.flags
+    if pattern is not None:
+        flags = tuple(flag for flag in flags if pattern.fullmatch(flag.name))
+    return properties_of(flags, environment)
+
+
+def decide(
+    evaluation: Evaluation,
+    environment: Environment,
+    *,
+    key: str,
+    captured_at: float,
+    tell: Callable[[Evaluation, Environment], Properties] = tell,
+) -> Decision:
     """Whether *evaluation* is sent, and as what; *key* and *captured_at* are the event's, if there will be one.
 
     The first of these is the reason why it is not: "blocked", "filtered", "transient", "sampled_out", "empty" (after
     features are filtered), "shadow". An event that can never be sent is a dead letter, with the reasons of `translate`.
+    Who remembers what flags come to may hand in a *tell* of their own.
     """
     for reason, applies in SKIPS.items():
         if applies(evaluation, environment):
             return Decision(Verdict(False, reason))
-    evaluation = _with_features(evaluation, environment.features)
-    if environment.skip_empty and not evaluation.flags:
+    properties = tell(evaluation, environment)
+    if environment.skip_empty and not properties.features:
         return Decision(EMPTY)
-    translation = translate(evaluation, environment, key=key, captured_at=captured_at)
+    translation = translate(evaluation, environment, key=key, captured_at=captured_at, properties=properties)
     if environment.shadow:
         return Decision(SHADOW, None, translation)
     entry = translation.entry
     verdict = Verdict(False, entry.cause.reason) if isinstance(entry, DeadLetter) else EVERY_CALL
     return Decision(verdict, entry, translation)
-
-
-def _with_features(evaluation: Evaluation, pattern: re.Pattern[str] | None) -> Evaluation:
-    """*evaluation* with those features whose whole name is of *pattern*; None: all."""
-    if pattern is None:
-        return evaluation
-    return replace(evaluation, flags=tuple(flag for flag in evaluation.flags if pattern.fullmatch(flag.name)))
 
 
 def _is_blocked(evaluation: Evaluation, environment: Environment) -> bool:

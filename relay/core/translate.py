@@ -12,6 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from relay.core.batch import BATCH_BYTES
+from relay.core.coalesce import fingerprint
 from relay.core.identity import hashed
 from relay.model import Cause, DeadLetter, Environment, Evaluation, Event, Flag, Scalar
 
@@ -39,41 +40,68 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Translation:
-    """What becomes of an evaluation, and how often something was altered to be acceptable, by reason."""
+class Properties:
+    """What a set of flags comes to, whoever has them."""
+
+    # As they stand in an event's body: one JSON object.
+    text: bytes
+    # How often something was altered to be acceptable, by reason.
+    altered: Mapping[str, int]
+    # How many features they tell of.
+    features: int
+    # 64 bits that tell them, and the event and Heap app they are for, from others.
+    fingerprint: int
+
+
+class Translation(msgspec.Struct, frozen=True):
+    """What becomes of an evaluation."""
 
     entry: Event | DeadLetter
-    # The event's properties as they stand in its body: one JSON object.
-    properties: bytes
-    altered: Mapping[str, int]
+    properties: Properties
 
 
-def translate(evaluation: Evaluation, environment: Environment, *, key: str, captured_at: float) -> Translation:
-    """The event that Flagsmith's own integration would send, with *key* and *captured_at* (seconds since 1970) added.
+def properties_of(flags: tuple[Flag, ...], environment: Environment) -> Properties:
+    """What *flags* come to.
 
-    Rules that are not of the default add static properties or variants, or put a hash in the identity's place.
-    Properties are in the answer's order. Names and values that Heap would refuse are altered, and counted: "key_blank",
-    "key_cut", "key_replaced", "key_renamed", "value_cut", "value_replaced", "value_nested", "value_not_finite",
-    "integer_as_text". What rules would add under the name of a feature is left out: "added_left_out". What cannot be
-    altered without telling Heap an untruth is a dead letter: "identity_too_long" and "identity_unacceptable" (another
-    identity is another person) and "event_too_large" (fewer flags are other flags).
+    They are in the answer's order, and rules that are not of the default add static properties or variants. Names and
+    values that Heap would refuse are altered, and counted: "key_blank", "key_cut", "key_replaced", "key_renamed",
+    "value_cut", "value_replaced", "value_nested", "value_not_finite", "integer_as_text". What rules would add under the
+    name of a feature is left out: "added_left_out".
     """
     altered: Counter[str] = Counter()
-    properties = _ENCODE(_properties(evaluation.flags, environment, altered))
+    text = _ENCODE(_properties(flags, environment, altered))
+    return Properties(text, altered, len(flags), fingerprint(environment.lane, environment.event, text))
+
+
+def translate(
+    evaluation: Evaluation,
+    environment: Environment,
+    *,
+    key: str,
+    captured_at: float,
+    properties: Properties | None = None,
+) -> Translation:
+    """The event that Flagsmith's own integration would send, with *key* and *captured_at* (seconds since 1970) added.
+
+    Rules that are not of the default put a hash in the identity's place. What cannot be altered without telling Heap an
+    untruth is a dead letter: "identity_too_long" and "identity_unacceptable" (another identity is another person) and
+    "event_too_large" (fewer flags are other flags). *properties* are those of its flags, where they are at hand.
+    """
+    properties = properties or properties_of(evaluation.flags, environment)
     name = evaluation.identity if environment.hash_key is None else hashed(evaluation.identity, environment.hash_key)
     identity = spelled_out(name)
     body = _ENCODE(
         {
             "event": environment.event,
             "identity": identity,
-            "properties": msgspec.Raw(properties),
+            "properties": msgspec.Raw(properties.text),
             "timestamp": _timestamp(captured_at),
             "idempotency_key": key,
         }
     )
     event = Event(key, environment.name, environment.lane, identity, captured_at, body)
     obstacle = _obstacle(name, event)
-    return Translation(DeadLetter(event, Cause(obstacle)) if obstacle else event, properties, altered)
+    return Translation(DeadLetter(event, Cause(obstacle)) if obstacle else event, properties)
 
 
 def _obstacle(identity: str, event: Event) -> str:

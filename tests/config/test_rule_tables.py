@@ -35,7 +35,7 @@ def decided(yaml: Yaml, rule: str, identity: str = "ada", feature: str = "dark_m
 
 @pytest.mark.parametrize(("patterns", "name", "meant"), rows("patterns | name | meant"))
 def test_a_name_is_meant_as_the_table_says(yaml: Yaml, patterns: str, name: str, meant: str) -> None:
-    by_feature = decided(yaml, f"features: {patterns}", feature=name).translation.properties
+    by_feature = decided(yaml, f"features: {patterns}", feature=name).translation.properties.text
     by_identity = decided(yaml, f"identities: {patterns}", identity=name).verdict
 
     assert (by_feature != b"{}", by_identity.send) == (meant == "yes", meant == "yes")

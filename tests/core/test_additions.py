@@ -20,7 +20,7 @@ ANY_FLAGS = st.lists(st.builds(Flag, ANYTHING, st.booleans(), ANYTHING | st.none
 def added(*flags: Flag, environment: Environment = ADDING) -> tuple[dict[str, Any], dict[str, int]]:
     """The properties, and what was altered."""
     found = translate(Evaluation("ada", flags, transient=False), environment, key=KEY, captured_at=RECEIVED_AT)
-    return json.loads(found.properties), dict(found.altered)
+    return json.loads(found.properties.text), dict(found.properties.altered)
 
 
 def test_a_variant_comes_after_its_feature_and_static_properties_come_last() -> None:

@@ -42,7 +42,7 @@ def test_every_flagsmith_yields_the_same_event(name: str) -> None:
 
     assert isinstance(result.entry, Event)
     assert json.dumps(json.loads(result.entry.body)) == json.dumps(EXPECTED)
-    assert result.altered == {}
+    assert result.properties.altered == {}
 
 
 def test_the_golden_answers_are_of_five_kinds() -> None:

@@ -16,7 +16,7 @@ EMOJI = "😀"
 
 def translated(*flags: Flag, identity: str = "ada") -> tuple[Event | DeadLetter, dict[str, int]]:
     result = translate(Evaluation(identity, flags, transient=False), ENVIRONMENT, key=KEY, captured_at=RECEIVED_AT)
-    return result.entry, dict(result.altered)
+    return result.entry, dict(result.properties.altered)
 
 
 def body(entry: Event | DeadLetter) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def test_the_properties_are_told_as_they_stand_in_the_event() -> None:
     told = translate(Evaluation("ada", flags, transient=False), ENVIRONMENT, key=KEY, captured_at=RECEIVED_AT)
 
     assert isinstance(told.entry, Event)
-    assert b'"properties":' + told.properties + b',"timestamp"' in told.entry.body
-    assert json.loads(told.properties) == properties(*flags)
+    assert b'"properties":' + told.properties.text + b',"timestamp"' in told.entry.body
+    assert json.loads(told.properties.text) == properties(*flags)
 
 
 def test_an_evaluation_without_flags_has_empty_properties() -> None:
