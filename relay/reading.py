@@ -1,9 +1,10 @@
 """From a finished exchange to what it comes to: an entry for the outbox, one for the journal, or why there is none."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from relay.coalescing import State
 from relay.core.coalesce import fingerprint
@@ -26,8 +27,7 @@ CODINGS_IN_STEPS = frozenset({"gzip", "x-gzip", "deflate", "zstd"})
 NO_PROPERTIES = b"{}"
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """What an exchange comes to: an entry for the outbox, or why there is none; and one for its journal."""
 
     entry: Event | DeadLetter | None = None
@@ -39,7 +39,7 @@ class Prepared:
     # Of what the event tells, or in shadow would tell.
     fingerprint: int | None = None
     # How often something was altered to be acceptable, by reason.
-    altered: Mapping[str, int] = field(default_factory=dict)
+    altered: Mapping[str, int] = {}
 
     def sent_for(self, verdict: Verdict) -> "Prepared":
         """It, once that is the reason to send it."""

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from relay.core.identity import is_sampled
 from relay.core.translate import Translation, translate
@@ -14,8 +16,7 @@ EMPTY = Verdict(False, "empty")
 SHADOW = Verdict(False, "shadow")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What becomes of an evaluation, and why."""
 
     verdict: Verdict

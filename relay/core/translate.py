@@ -5,7 +5,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -38,8 +37,7 @@ _UNACCEPTABLE = re.compile("[\0\ud800-\udfff]")
 _ENCODE = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(msgspec.Struct, frozen=True):
     """What becomes of an evaluation, and how often something was altered to be acceptable, by reason."""
 
     entry: Event | DeadLetter
