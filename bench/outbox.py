@@ -16,9 +16,11 @@ import time
 import tracemalloc
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from relay.coalescing import KNOWN, State
 from relay.core.recent import Recent

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import http_parser, web
@@ -26,10 +27,12 @@ from relay.log import wants_console
 from relay.model import Clock, ConfigState
 from relay.outbox import Outbox
 from relay.outbox.keeper import Keeper
-from relay.outbox.spool import Spool
 from relay.sender.orphans import Orphans
 from relay.supervise import cancelled, supervised
 from relay.watch import Watcher
+
+if TYPE_CHECKING:
+    from relay.outbox.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -287,7 +290,7 @@ async def running(
         await run
 
 
-async def open_outbox(outbox: Outbox | Spool, *, required: bool, without: str) -> None:
+async def open_outbox(outbox: "Outbox | Spool", *, required: bool, without: str) -> None:
     """Open the outbox, or go on *without*, which is said: flags matter more.
 
     Raises StartError where it is required or owned.

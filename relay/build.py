@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -19,9 +20,6 @@ from relay.fleet import Member, RedisAddress, Role
 from relay.metrics import Metrics, describe_process
 from relay.model import Clock
 from relay.outbox import Outbox
-from relay.outbox.memory import MemoryOutbox
-from relay.outbox.spool import Spool
-from relay.outbox.sqlite import SqliteOutbox
 from relay.proxy import Proxy
 from relay.recording import CaptureLimits
 from relay.sender import Sender
@@ -29,6 +27,7 @@ from relay.upstream import Upstream
 
 if TYPE_CHECKING:
     from relay.outbox.redis import RedisOutbox
+    from relay.outbox.spool import Spool
 
 # A spool in a file: half a million events or so. `outbox.max_bytes` may be much more, as it is for a whole fleet.
 SPOOL_BYTES = 512 * 2**20
@@ -44,7 +43,7 @@ class Parts:
     metrics: Metrics
     outbox: Outbox
     # Between capture and an outbox that relays share; None where there is none to be away.
-    spool: Spool | None
+    spool: "Spool | None"
     capture: Capture
     sender: Sender
     proxy: Proxy
@@ -108,13 +107,24 @@ def make_outbox(config: Config, *, guest: bool = False) -> Outbox:
     share = settings.dead_letters.max_share
     if settings.redis:
         return redis_outbox(settings.redis, settings, guest=guest)
-    if settings.path is None:
-        return MemoryOutbox(max_bytes=settings.max_bytes, dead_letter_share=share, journal_entries=settings.journal)
+    return own_storage(settings.path, settings.max_bytes, share, journal_entries=settings.journal, guest=guest)
+
+
+def own_storage(
+    path: Path | None, max_bytes: int, dead_letter_share: float, *, journal_entries: int = 0, guest: bool = False
+) -> Outbox:
+    """One process's own storage, in the file at *path* or without one in memory; the other kind is not imported."""
+    if path is None:
+        from relay.outbox.memory import MemoryOutbox
+
+        return MemoryOutbox(max_bytes=max_bytes, dead_letter_share=dead_letter_share, journal_entries=journal_entries)
+    from relay.outbox.sqlite import SqliteOutbox
+
     return SqliteOutbox(
-        settings.path,
-        max_bytes=settings.max_bytes,
-        dead_letter_share=share,
-        journal_entries=settings.journal,
+        path,
+        max_bytes=max_bytes,
+        dead_letter_share=dead_letter_share,
+        journal_entries=journal_entries,
         guest=guest,
     )
 
@@ -143,15 +153,15 @@ def spool_bytes(settings: OutboxConfig) -> int:
     return min(settings.max_bytes, SPOOL_BYTES)
 
 
-def make_spool(config: Config, outbox: Outbox, clock: Clock) -> Spool | None:
+def make_spool(config: Config, outbox: Outbox, clock: Clock) -> "Spool | None":
     """Where events wait while a shared outbox is away; None for one that is the relay's own."""
     settings = config.outbox
     if not settings.redis:
         return None
+    from relay.outbox.spool import Spool
+
     path = settings.spool_path
     # In memory it may take as much again as the copies that it was made of.
     size = config.capture.memory if path is None else spool_bytes(settings)
     share = settings.dead_letters.max_share  # it has none; their place is free for others
-    if path is None:
-        return Spool(outbox, MemoryOutbox(max_bytes=size, dead_letter_share=share), clock)
-    return Spool(outbox, SqliteOutbox(path, max_bytes=size, dead_letter_share=share), clock)
+    return Spool(outbox, own_storage(path, size, share), clock)

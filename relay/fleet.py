@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 # What a relay does: capture and deliver, capture alone, or deliver alone.
 Role = Literal["all", "proxy", "sender"]
 
@@ -32,8 +34,7 @@ class RedisAddress:
     wait_replicas: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(msgspec.Struct, frozen=True):
     """One relay of a fleet, as it told of itself last."""
 
     # Of its process: the machine's name (in Kubernetes the pod's) and the number.
@@ -44,7 +45,7 @@ class Member:
     started_at: float
     seen_at: float = 0.0
     # Answers that it captured and that are in no book of the outbox yet, by environment; those in its spool, too.
-    in_hand: Mapping[str, int] = field(default_factory=dict)
+    in_hand: Mapping[str, int] = {}
     # What of that is in its spool, and the bytes it takes.
     spooled: int = 0
     spool_bytes: int = 0

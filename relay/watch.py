@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import structlog
+from msgspec.structs import replace
 
 from relay.config import Config, Findings, Loaded, Mistake, Source, examine
 from relay.last_good import ConfigFile, keep

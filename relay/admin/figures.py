@@ -4,7 +4,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from relay.admin.ledger import EMPTY, Ledger
 from relay.capture import Capture
@@ -14,8 +17,10 @@ from relay.errors import OutboxError
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Lane, Level, Usage
 from relay.outbox import Outbox
-from relay.outbox.spool import Spool
 from relay.sender import LaneState
+
+if TYPE_CHECKING:
+    from relay.outbox.spool import Spool
 
 EVERY_SECONDS = 1.0
 # Of an outbox that relays share: a thousand of them read it a hundred times a second.
@@ -24,37 +29,36 @@ SHARED_EVERY_SECONDS = 10.0
 FEW = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What was found at one moment; values only, so that any thread may go through it."""
 
     # The environments of the YAML, each with its Heap app.
-    environments: Mapping[str, Lane] = field(default_factory=dict)
+    environments: Mapping[str, Lane] = {}
     # Which outbox it is; empty until it could be read.
     installation: str = ""
-    books: Mapping[str, Book] = field(default_factory=dict)
+    books: Mapping[str, Book] = {}
     levels: Sequence[Level] = ()
     # Since when the oldest event of each environment waits, in seconds since 1970.
-    oldest: Mapping[str, float] = field(default_factory=dict)
+    oldest: Mapping[str, float] = {}
     usage: Usage | None = None
     # How many identities are remembered, by environment.
-    remembered: Mapping[str, int] = field(default_factory=dict)
+    remembered: Mapping[str, int] = {}
     # What the books are off by, and what is captured and in no book yet, by environment.
-    differences: Mapping[str, int] = field(default_factory=dict)
-    in_hand: Mapping[str, int] = field(default_factory=dict)
-    lanes: Mapping[Lane, LaneState] = field(default_factory=dict)
-    hours: Mapping[str, HourStatus] = field(default_factory=dict)
+    differences: Mapping[str, int] = {}
+    in_hand: Mapping[str, int] = {}
+    lanes: Mapping[Lane, LaneState] = {}
+    hours: Mapping[str, HourStatus] = {}
     # How near environments are to their daily caps.
-    caps: Mapping[str, CapStatus] = field(default_factory=dict)
+    caps: Mapping[str, CapStatus] = {}
     # What a day brings, by environment of the YAML.
-    forecasts: Mapping[str, ForecastStatus] = field(default_factory=dict)
+    forecasts: Mapping[str, ForecastStatus] = {}
     # When the outbox was read, in seconds since 1970; None where it could not be yet. And why it cannot be now.
     read_at: float | None = None
     problem: str = ""
     # Why it takes no new events; empty while it does.
     refusal: str = ""
     # Answers in the spool, by environment, and the bytes they take.
-    spooled: Mapping[str, int] = field(default_factory=dict)
+    spooled: Mapping[str, int] = {}
     spool_bytes: int = 0
 
     def kept(self) -> Mapping[str, Book]:
@@ -82,7 +86,7 @@ class Figures:
         environments: Mapping[str, Lane],
         metrics: Metrics,
         clock: Clock,
-        spool: Spool | None = None,
+        spool: "Spool | None" = None,
     ) -> None:
         self.environments = environments
         self.reading = Reading()

@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import structlog
+from msgspec.structs import replace
 
 from relay.errors import OutboxError
 from relay.fleet import Member
 from relay.model import Clock
 from relay.outbox import Outbox
-from relay.outbox.spool import Spool
+
+if TYPE_CHECKING:
+    from relay.outbox.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +30,7 @@ class Membership:
     """This relay among those that share its *outbox*. *in_hand* tells what it captured that is in no book yet."""
 
     def __init__(
-        self, me: Member, outbox: Outbox, spool: Spool | None, in_hand: Callable[[], Mapping[str, int]], clock: Clock
+        self, me: Member, outbox: Outbox, spool: "Spool | None", in_hand: Callable[[], Mapping[str, int]], clock: Clock
     ) -> None:
         self._me = me
         self._outbox = outbox

@@ -1,5 +1,6 @@
 """The command `relay`: one file per command, imported when it is called, so that each starts fast."""
 
+import gc
 import importlib
 import os
 import sys
@@ -53,7 +54,12 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = cmd_name.replace("-", "_")
-        command = getattr(importlib.import_module(f"relay.cli.{module}"), module)
+        # All of it stays: to look through it for garbage 150 times meanwhile takes a twelfth of the start, measured.
+        gc.disable()
+        try:
+            command = getattr(importlib.import_module(f"relay.cli.{module}"), module)
+        finally:
+            gc.enable()
         assert isinstance(command, click.Command)  # noqa: S101 - a mistake of ours, not of the caller
         return command
 

@@ -3,11 +3,11 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from relay.cli.guest import settings_of, visit
 from relay.cli.options import as_json, config_file, in_json, iso, read_identity, stamp

@@ -2,13 +2,13 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from relay.model import Claim
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """At most *amount* in any *window* seconds, as Heap documents it."""
 
     amount: int
@@ -35,8 +35,7 @@ ROUNDING = 1e-6
 LOOK_BACK = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """How fast tokens come, and how many are saved up at most."""
 
     per_second: float
@@ -70,8 +69,7 @@ def rates(share: float) -> tuple[Rate, Rate, Rate]:
     return rate_of(APP_EVENTS, share), rate_of(IDENTITY_EVENTS, share), rate_within(IDENTITY_REQUESTS, share)
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(msgspec.Struct, frozen=True):
     """*tokens* were there *at* that moment (monotonic seconds)."""
 
     tokens: float
@@ -97,28 +95,25 @@ def until(wanted: float, level: float, rate: Rate) -> float:
     return missing / rate.per_second if missing > ROUNDING else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(msgspec.Struct, frozen=True):
     """What one identity may still send: events, and requests that name it."""
 
     events: Bucket
     requests: Bucket
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """When the next put-off event of an identity may go, and how many more may go with it."""
 
     at: float
     room: int
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """What may go in one request, and for the rest by id: in how many seconds to look again."""
 
     go: tuple[Claim, ...] = ()
-    later: Mapping[int, float] = field(default_factory=dict)
+    later: Mapping[int, float] = {}
 
 
 class Budget:

@@ -1,9 +1,10 @@
 """How many events each environment brought on each UTC day, and what its daily cap says to that."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+
+import msgspec
 
 from relay.core.status import CapStatus
 from relay.model import Cap, Verdict
@@ -23,8 +24,7 @@ class Stage(IntEnum):
     REACHED = 2
 
 
-@dataclass(slots=True)
-class _Day:
+class _Day(msgspec.Struct):
     """One UTC day of one environment."""
 
     # Events that count towards the cap.
@@ -35,8 +35,7 @@ class _Day:
     told: Stage = Stage.BELOW
 
 
-@dataclass(frozen=True, slots=True)
-class Approach:
+class Approach(msgspec.Struct, frozen=True):
     """A day came near its cap, or reached it."""
 
     environment: str
@@ -45,8 +44,7 @@ class Approach:
     stage: Stage
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """A day is over that had more events than its cap."""
 
     environment: str

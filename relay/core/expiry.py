@@ -1,6 +1,6 @@
 """When may an event be called too old, on a machine whose clock may jump?"""
 
-from dataclasses import dataclass
+import msgspec
 
 # Two sweeps this far apart, by a clock that never jumps, must agree that an event is too old.
 APART_SECONDS = 600.0
@@ -8,8 +8,7 @@ APART_SECONDS = 600.0
 NEVER = float("-inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(msgspec.Struct, frozen=True):
     """When the outbox was swept, by both clocks."""
 
     # Seconds since 1970; may jump.

@@ -2,7 +2,8 @@
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from relay.core.budget import APP_EVENTS
 from relay.core.coalesce import UNCHANGED
@@ -30,15 +31,14 @@ def ways(verdict: Verdict, send: str, is_news: Callable[[], bool]) -> tuple[bool
     return True, decided or is_news()
 
 
-@dataclass(slots=True)
-class _Hour:
+class _Hour(msgspec.Struct):
     """What one hour brought."""
 
     number: int
-    verdicts: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = msgspec.field(default_factory=Counter)
     # Events by every_call and by on_change, and the most of them in one of its minutes.
-    events: list[int] = field(default_factory=lambda: [0, 0])
-    busiest: list[int] = field(default_factory=lambda: [0, 0])
+    events: list[int] = msgspec.field(default_factory=lambda: [0, 0])
+    busiest: list[int] = msgspec.field(default_factory=lambda: [0, 0])
 
 
 class Forecast:

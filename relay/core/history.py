@@ -1,13 +1,13 @@
 """What an hour brought, minute by minute, from totals that are told now and then."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 MINUTES = 60
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(msgspec.Struct):
     """One total's growth by minute, the running minute last."""
 
     total: int

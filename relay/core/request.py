@@ -6,7 +6,6 @@ JSON number becomes text, POST trims the identifier and GET does not, bodies may
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -38,8 +37,7 @@ class _Fields(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """Whom the caller asked for; None where the request names nobody."""
 
     identifier: str | None

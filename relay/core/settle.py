@@ -10,8 +10,10 @@ event is tried alone; when there is none left to try, or three are in doubt, the
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from relay.model import Attempt, Cause, Claim, Settlement
 
@@ -35,8 +37,7 @@ class Kind(StrEnum):
 PASSING = frozenset({Kind.BUSY, Kind.UNREACHABLE})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What Heap said to one request."""
 
     kind: Kind
@@ -84,8 +85,7 @@ def in_words(answer: Answer) -> str:
     return f"{answer.kind} {answer.status}" if answer.status else answer.kind
 
 
-@dataclass(frozen=True, slots=True)
-class Suspect:
+class Suspect(msgspec.Struct, frozen=True):
     """An event whose request was refused."""
 
     # Which of the refused requests' halves it is in: it goes with these only, until the fault is found.
@@ -94,8 +94,7 @@ class Suspect:
     accepted: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What one answer decides; claims it does not mention stay in the round."""
 
     delivered: Part = ()

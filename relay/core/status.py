@@ -4,9 +4,10 @@ Times are seconds since 1970. Nothing in it names a person, opens a door or repe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
+
+import msgspec
 
 from relay.core.settle import Kind
 from relay.fleet import Role
@@ -19,8 +20,7 @@ DAY = 86400.0
 AT_THE_LIMIT = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorStatus:
+class ErrorStatus(msgspec.Struct, frozen=True):
     """An answer of Heap that was no success."""
 
     # Its HTTP status (0: there was none), its kind, where in an event it found fault, and when.
@@ -30,8 +30,7 @@ class ErrorStatus:
     answered_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class LaneStatus:
+class LaneStatus(msgspec.Struct, frozen=True):
     """How the Heap app of one environment stands."""
 
     # Heap's base address.
@@ -55,16 +54,14 @@ class LaneStatus:
     last_error: ErrorStatus | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HourStatus:
+class HourStatus(msgspec.Struct, frozen=True):
     """The last sixty minutes, the running one last; empty where they are not known."""
 
     captured: Sequence[int] = ()
     delivered: Sequence[int] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CapStatus:
+class CapStatus(msgspec.Struct, frozen=True):
     """How near an environment is to its daily cap."""
 
     # The cap, and what follows once it is reached.
@@ -74,8 +71,7 @@ class CapStatus:
     today: int
 
 
-@dataclass(frozen=True, slots=True)
-class WayStatus:
+class WayStatus(msgspec.Struct, frozen=True):
     """What one way to send makes of the answers that came."""
 
     # Events, extrapolated; a month is thirty days.
@@ -87,8 +83,7 @@ class WayStatus:
     of_share: float
 
 
-@dataclass(frozen=True, slots=True)
-class ForecastStatus:
+class ForecastStatus(msgspec.Struct, frozen=True):
     """What a day brings at the pace of the last one, or of what there was of it."""
 
     # The way in force.
@@ -107,8 +102,7 @@ class ForecastStatus:
         return self.on_change if self.send == "on_change" else self.every_call
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentStatus:
+class EnvironmentStatus(msgspec.Struct, frozen=True):
     """The books of one environment, and how its events get on. They balance:
 
     captured = skipped + refused + superseded + dropped + delivered + dead_letters + waiting + in_hand + difference
@@ -123,10 +117,10 @@ class EnvironmentStatus:
     in_hand: int = 0
     # Zero, or the relay has a bug.
     difference: int = 0
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    refused: Mapping[str, int] = field(default_factory=dict)
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = {}
+    refused: Mapping[str, int] = {}
+    dropped: Mapping[str, int] = {}
+    dead_letters: Mapping[str, int] = {}
     # Since when its oldest event waits.
     oldest: float | None = None
     history: HourStatus = HourStatus()
@@ -138,8 +132,7 @@ class EnvironmentStatus:
     forecast: ForecastStatus | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OrphanStatus:
+class OrphanStatus(msgspec.Struct, frozen=True):
     """Events whose Heap app no environment names any more: held until it is named again, moved or dropped."""
 
     heap: str
@@ -149,8 +142,7 @@ class OrphanStatus:
     environments: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxStatus:
+class OutboxStatus(msgspec.Struct, frozen=True):
     """Where events wait."""
 
     kind: OutboxKind
@@ -164,8 +156,7 @@ class OutboxStatus:
     read_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStatus:
+class MemberStatus(msgspec.Struct, frozen=True):
     """One of the relays that share the outbox."""
 
     name: str
@@ -181,8 +172,7 @@ class MemberStatus:
     spool_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(msgspec.Struct, frozen=True):
     """Sums over all environments."""
 
     captured: int = 0
@@ -193,8 +183,7 @@ class Totals:
     difference: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """Everything."""
 
     version: str

@@ -3,16 +3,16 @@
 Joining by the rules of URL references would send `//evil.com/x` to evil.com.
 """
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 from relay.errors import RequestRefused
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Flagsmith's address, taken apart once."""
 
     scheme: str

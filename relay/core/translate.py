@@ -5,7 +5,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -39,8 +38,7 @@ _UNACCEPTABLE = re.compile("[\0\ud800-\udfff]")
 _ENCODE = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Properties:
+class Properties(msgspec.Struct, frozen=True):
     """What a set of flags comes to, whoever has them."""
 
     # As they stand in an event's body: one JSON object.

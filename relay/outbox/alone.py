@@ -1,6 +1,6 @@
 """The members of an outbox that one relay has for itself."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from relay.fleet import Member
 

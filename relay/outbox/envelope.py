@@ -1,7 +1,6 @@
 """One put as bytes, so that another storage can keep it whole until its own one is back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -13,8 +12,7 @@ from relay.outbox import Tally
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """The arguments of one `Outbox.put`."""
 
     events: Sequence[Event]

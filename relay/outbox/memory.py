@@ -4,8 +4,9 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain, islice
+
+from msgspec.structs import replace
 
 from relay.core.daily import day_of
 from relay.core.translate import OBSTACLES

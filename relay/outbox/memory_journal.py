@@ -3,7 +3,9 @@
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from relay.model import Attempt, JournalEntry, Repeats
 from relay.outbox.bookkeeping import ATTEMPTS_KEPT, identity_fingerprint
@@ -14,8 +16,7 @@ ENTRY_BYTES = 1260
 STATE_BYTES = 120
 
 
-@dataclass(slots=True)
-class Noted:
+class Noted(msgspec.Struct):
     """An entry with what became of its event."""
 
     number: int
@@ -32,8 +33,7 @@ class Noted:
     gone: str = ""
 
 
-@dataclass(slots=True)
-class _State:
+class _State(msgspec.Struct):
     """A set of properties, once however many entries have it."""
 
     properties: bytes

@@ -2,7 +2,8 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from relay.core.coalesce import newest
 from relay.model import Event, Repeats, Sent, Who
@@ -11,8 +12,7 @@ from relay.model import Event, Repeats, Sent, Who
 ENTRY_BYTES = 360
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     sent: Sent
     # Of its event.
     number: int

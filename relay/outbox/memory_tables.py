@@ -2,8 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import takewhile
+
+import msgspec
 
 from relay.core.daily import DAYS_KEPT
 from relay.model import Attempt, Cause, DeadLetter, Event, Lane, Level
@@ -19,8 +20,7 @@ EVENT_BYTES = 650
 Place = tuple[Lane, str, str]
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(msgspec.Struct):
     """An event to be sent."""
 
     number: int
@@ -43,8 +43,7 @@ class Waiting:
         return is_leased(self.token, self.due, now)
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(msgspec.Struct, frozen=True):
     """A dead letter with the facts of its making."""
 
     letter: DeadLetter
@@ -52,11 +51,10 @@ class Dead:
     attempts: int
 
 
-@dataclass(slots=True)
-class _Level:
+class _Level(msgspec.Struct):
     """The waiting events of one lane and environment."""
 
-    by_age: Order = field(default_factory=Order)
+    by_age: Order = msgspec.field(default_factory=Order)
     events: int = 0
     size: int = 0
 

@@ -1,8 +1,9 @@
 """What an operator asks of a SQLite outbox, as the bodies of short transactions: each does one slice."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import asdict
 
 from relay.core.translate import OBSTACLES
 from relay.model import Cause, DeadLetter, Event, Lane, StoredLetter, Which

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from relay.core.batch import BATCH_EVENTS, leave_in
@@ -28,8 +28,7 @@ STORAGE_PAUSE = 2.0
 PATIENCE = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Tidings:
+class Tidings(msgspec.Struct, frozen=True):
     """What the outbox has to be told about claims."""
 
     token: str

@@ -1,10 +1,11 @@
 """Whether a lane may ask Heap now, and what Heap said last."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from relay.core.settle import PASSING, PROBE_EVERY, Answer, Kind, Record, pause
 from relay.model import Clock, Lane
@@ -14,8 +15,7 @@ log = structlog.get_logger(__name__)
 ADVICE = "nothing is set aside; check app_id, region and url in the YAML, and the app in Heap"
 
 
-@dataclass(frozen=True, slots=True)
-class LaneState:
+class LaneState(msgspec.Struct, frozen=True):
     """How a lane is doing. Times are seconds since 1970."""
 
     lane: Lane

@@ -1,7 +1,8 @@
 """Statuses as a relay might tell them."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from relay.core.settle import Kind
 from relay.core.status import (

@@ -1,9 +1,9 @@
 """Each relay of a fleet tells of itself, and whoever asks one of them is told of all."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from playwright.async_api import expect
 from prometheus_client import CollectorRegistry, generate_latest
 

@@ -1,8 +1,7 @@
 """What the proxy hands over becomes an event, a count, or both."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from relay.capture import time_ordered_key
 from relay.core.identity import hashed

@@ -3,9 +3,9 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from relay import log as relay_log

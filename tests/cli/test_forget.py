@@ -1,10 +1,10 @@
 """relay forget: an identity is gone, and nobody else's."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import yaml
+from msgspec.structs import replace
 
 from relay.core.identity import hashed
 from relay.sandbox.heap import StandInHeap

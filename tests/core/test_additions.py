@@ -1,12 +1,12 @@
 """What rules add to an event's properties: variants, and static ones. Neither changes what Flagsmith said."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relay.core.translate import translate
 from relay.model import Environment, Evaluation, Flag

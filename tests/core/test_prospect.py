@@ -1,7 +1,8 @@
 """The forecast as a table."""
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from relay.core.prospect import prospect
 from tests.admin.statuses import FORECAST, environment, status

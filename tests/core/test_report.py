@@ -1,6 +1,6 @@
 """The report says everything the page says, in lines for a terminal and a support ticket."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from relay.core.report import report
 from relay.core.status import CapStatus, OrphanStatus, OutboxStatus

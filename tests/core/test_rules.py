@@ -2,13 +2,12 @@
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
+from msgspec.structs import replace
 
 from relay.core.identity import hashed, is_sampled
 from relay.core.rules import Decision, decide
@@ -99,7 +98,7 @@ def test_only_features_that_are_meant_become_properties(evaluation: Evaluation, 
     pattern = re.compile("|".join(map(re.escape, features)) or "(?!)")
     meant = tuple(flag for flag in evaluation.flags if flag.name in features)
 
-    assert properties(evaluation, features=pattern) == properties(structs.replace(evaluation, flags=meant))
+    assert properties(evaluation, features=pattern) == properties(replace(evaluation, flags=meant))
 
 
 @given(evaluation=EVALUATIONS)
@@ -134,16 +133,16 @@ def test_a_hash_takes_the_place_of_any_identity_and_heap_takes_it(evaluation: Ev
 
 @pytest.mark.parametrize("identity", ["x" * 2000, "a\0b", "half \ud83d", "  "])
 def test_an_identity_that_heap_would_refuse_can_be_sent_as_its_hash(identity: str) -> None:
-    assert decided(structs.replace(ADA, identity=identity), hash_key=b"0123456789abcdef").verdict.send
+    assert decided(replace(ADA, identity=identity), hash_key=b"0123456789abcdef").verdict.send
 
 
 @given(evaluation=EVALUATIONS)
 def test_the_raw_identity_is_nowhere_in_what_is_stored_of_a_hashed_one(evaluation: Evaluation) -> None:
     """Also where it is set aside: the event that cannot be sent for its size."""
-    evaluation = structs.replace(evaluation, identity="🔑" + evaluation.identity)
+    evaluation = replace(evaluation, identity="🔑" + evaluation.identity)
     large = tuple(Flag(f"{number}", True, "x" * 1000, None) for number in range(800))
 
-    entry = decided(structs.replace(evaluation, flags=large), hash_key=b"0123456789abcdef").entry
+    entry = decided(replace(evaluation, flags=large), hash_key=b"0123456789abcdef").entry
 
     assert isinstance(entry, DeadLetter)
     assert entry.cause.reason == "event_too_large"

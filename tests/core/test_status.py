@@ -1,8 +1,7 @@
 """How a lane is doing, in words."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from relay.core.settle import Kind
 from relay.core.status import LaneStatus, clock, count, sentence, span

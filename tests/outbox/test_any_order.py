@@ -10,6 +10,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from msgspec import structs
 
 from relay.model import (
     Attempt,
@@ -418,7 +419,7 @@ class AnyOrder(RuleBasedStateMachine):
         free = self.model.free(lane, now) if lane != to else []
         assert moved == len(free)
         for one in free:
-            self.model.change(one, event=replace(one.event, lane=to), token=None)
+            self.model.change(one, event=structs.replace(one.event, lane=to), token=None)
 
     @rule(lane=lanes, now=moments)
     def drop_lane(self, lane: Lane, now: float) -> None:

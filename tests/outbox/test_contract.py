@@ -1,10 +1,10 @@
 """The promises of `Outbox`, one test each, kept by every storage."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.errors import OutboxFull
 from relay.model import Book, Cause, Level, Ready, Settlement

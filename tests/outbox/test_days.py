@@ -1,9 +1,9 @@
 """What every storage knows of how many events each day brought."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.core.daily import DAYS_KEPT
 from relay.errors import OutboxFull

@@ -1,9 +1,8 @@
 """A put that another storage keeps comes out as it went in."""
 
-from dataclasses import fields
-
 import msgspec
 import pytest
+from msgspec.structs import fields
 
 from relay.errors import OutboxError
 from relay.model import Cause, Coalescing, DeadLetter, Repeats

@@ -1,9 +1,9 @@
 """The journal: what was decided for an identity, and what became of it. Kept by every storage."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.errors import OutboxFull
 from relay.model import Cause, Event, Fate, JournalEntry, Settlement, Trace, Verdict

@@ -1,6 +1,6 @@
 """The pressure valve: in a lane that is behind, a newer event replaces its identity's waiting ones."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from relay.model import Book, Coalescing, Event, Lane, Sent, Settlement, Trace, Which
 from relay.outbox import AHEAD_SECONDS, Outbox

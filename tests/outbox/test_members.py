@@ -1,6 +1,6 @@
 """Who runs on an outbox: each relay tells of itself, and whoever asks gets the list."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from relay.fleet import Member
 from relay.outbox import Outbox

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.model import Book, Cause, DeadLetter, Event, Forgotten, Lane, Level, Settlement, StoredLetter, Which
 from relay.outbox import Outbox

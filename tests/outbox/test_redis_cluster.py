@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec import structs
 
 from relay.errors import OutboxError
 from relay.model import Book, Cause, DeadLetter, Forgotten, Lane, Level, Sent, Settlement, Which
@@ -188,14 +189,14 @@ async def test_a_lane_is_moved_to_another_node(outbox: RedisOutbox) -> None:
     }
     assert await outbox.books() == {"production": Book(captured=600, waiting=600)}
     lease = await outbox.claim(OTHER_LANE, limit=1000, max_bytes=ANY, now=NOON + 600, lease=60)
-    assert taken(lease) == [replace(one, lane=OTHER_LANE) for one in put[1:]]
+    assert taken(lease) == [structs.replace(one, lane=OTHER_LANE) for one in put[1:]]
     assert await outbox.settle(held.token, Settlement(ack=frozenset(ids(held))), now=NOON) == set(ids(held))
 
 
 async def test_a_move_that_broke_off_halfway_is_finished_by_the_next(outbox: RedisOutbox) -> None:
     """The events were in both lanes: their keys tell."""
     await outbox.put(put := events(3), [], {})
-    await outbox.put([replace(one, lane=OTHER_LANE) for one in put], [], {})
+    await outbox.put([structs.replace(one, lane=OTHER_LANE) for one in put], [], {})
 
     assert await outbox.move(LANE, OTHER_LANE, now=NOON) == 3
 

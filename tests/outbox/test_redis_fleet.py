@@ -9,6 +9,7 @@ from time import time
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from relay.errors import OutboxError
 from relay.model import Book, Coalescing, Event, Settlement
@@ -106,7 +107,7 @@ async def test_what_one_relay_sent_the_others_know_at_once(fleet: Fleet) -> None
 
 def news(*events: Event, state: int = 1, heartbeat: float = 0) -> Coalescing:
     """As capture tells it of an environment that sends on change."""
-    return replace(sent(*events, state=state), heartbeats={"production": heartbeat})
+    return structs.replace(sent(*events, state=state), heartbeats={"production": heartbeat})
 
 
 async def test_what_two_relays_take_for_news_at_once_is_sent_once(fleet: Fleet) -> None:
@@ -125,7 +126,7 @@ async def test_what_changed_meanwhile_or_has_its_heartbeat_is_sent(fleet: Fleet)
     first, changed, back, later = event(NOON), event(NOON + 1), event(NOON + 2), event(NOON + 62)
     await fleet[0].put([first], [], {}, (), news(first, state=1))
     both = {changed.key: 2, back.key: 1}
-    await fleet[1].put([changed, back], [], {}, (), replace(news(changed, heartbeat=60), fingerprints=both))
+    await fleet[1].put([changed, back], [], {}, (), structs.replace(news(changed, heartbeat=60), fingerprints=both))
     await fleet[2].put([later], [], {}, (), news(later, state=1, heartbeat=60))
 
     assert taken(await claim(fleet[0], NOON + 99)) == [first, changed, back, later]
@@ -282,7 +283,7 @@ async def test_every_key_has_the_prefix_and_the_layouts_version(tmp_path: Path, 
 
 
 async def test_no_key_and_no_entry_but_the_event_names_an_identity_or_an_app(tmp_path: Path, fleet: Fleet) -> None:
-    one = replace(event(identity="ada.lovelace@example.com"), body=b"{}")
+    one = structs.replace(event(identity="ada.lovelace@example.com"), body=b"{}")
     await fleet[0].put([one], [], {}, [noted(one)], sent(one))
     await fleet[0].purse(LANE, 0.8).look()
     lease = await claim(fleet[0])

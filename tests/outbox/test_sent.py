@@ -4,10 +4,10 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.errors import OutboxError, OutboxFull
 from relay.model import Cause, Coalescing, DeadLetter, Event, Repeats, Sent, Settlement

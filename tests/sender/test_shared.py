@@ -3,9 +3,9 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from relay.metrics import Metrics

@@ -1,9 +1,9 @@
 """The relays on one Redis: what each told of itself, under the tag that belongs to no lane."""
 
 from contextlib import suppress
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from relay.fleet import Member
 from relay.outbox import FORGOTTEN_SECONDS

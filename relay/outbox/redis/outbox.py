@@ -5,12 +5,12 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 from heapq import merge
 from itertools import islice
 from typing import TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from relay.core.coalesce import newest
 from relay.core.daily import day_of
