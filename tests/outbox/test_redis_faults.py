@@ -15,7 +15,7 @@ from relay.model import Book, Lane, Settlement
 from relay.outbox import Put
 from relay.outbox.redis import RedisAddress, RedisOutbox
 from relay.outbox.redis.address import CONNECTIONS
-from relay.outbox.redis.link import CALL_SECONDS
+from relay.outbox.redis.link import CALL_SECONDS, Link
 from tests.outbox.boxes import ANY, LANE, NOON, ROOMY, book, claim, event, events, ids, noted, opened, sent, taken
 from tests.outbox.servers import RedisServer, free_port, redis_server
 
@@ -432,3 +432,22 @@ async def test_a_call_that_is_cancelled_ends_as_cancelled_whenever_that_comes(ou
             continue  # it had ended
         await asyncio.wait({call})
         assert call.cancelled(), f"it went on after {turns} turns"
+
+
+async def test_a_call_that_fails_while_it_is_cancelled_ends_as_cancelled(server: RedisServer) -> None:
+    """Where the connection breaks at that very moment, redis-py tells only of that."""
+
+    async def breaks() -> None:
+        raise ConnectionResetError
+
+    link, ended = Link(server.address), set[str]()
+    for turns in range(10):
+        call = asyncio.create_task(link._in_time(lambda: asyncio.wait_for(breaks(), 1)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        told = call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled() == told, f"it went on after {turns} turns"
+        ended.add("as cancelled" if told else "before that")
+
+    assert ended == {"as cancelled", "before that"}
