@@ -94,8 +94,10 @@ async def test_one_server_that_is_named_as_a_cluster_is_told_from_one(server: Re
 
 
 async def test_a_cluster_that_goes_away_is_an_error_until_it_is_back(tmp_path: Path) -> None:
-    settings = {"cluster_enabled": "yes", "cluster_port": str(free_port()), "appendonly": "yes"}
-    with redis_server(tmp_path, **settings, appendfsync="always") as server:
+    bus = str(free_port())
+    with redis_server(
+        tmp_path, cluster_enabled="yes", cluster_port=bus, appendonly="yes", appendfsync="always"
+    ) as server:
         with server.client() as operator:
             operator.execute_command("CLUSTER ADDSLOTS", *range(16384))
         outbox = box(replace(server.address, kind="cluster"))
