@@ -166,13 +166,17 @@ class Relay:
         """Open the ports; the proxy's runner, where there is one, is the one that shuts down in order."""
         parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
         front = web.ServerRunner(parts.proxy.server()) if self._captures else None
-        look = parts.membership.look if parts.membership else None
-        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status, look)
+        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status, self._look)
         back = web.AppRunner(pages, access_log=None, shutdown_timeout=1, keepalive_timeout=ADMIN_IDLE_SECONDS)
         if front:
             self.url = await _open_port(stack, front, listen.host, listen.port, "listen")
         self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin")
         return front
+
+    async def _look(self) -> None:
+        """Find out, for who asks how things stand, what others on the outbox have done meanwhile."""
+        if self._parts.membership:
+            await asyncio.gather(self._parts.membership.look(), self._parts.figures.look())
 
     def _work(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """The long-lived tasks by name; all but the heartbeat are supervised."""

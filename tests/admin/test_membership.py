@@ -103,9 +103,23 @@ async def test_others_are_looked_for_when_somebody_asks_and_not_all_the_time(wat
     await watched.outbox.depart(OTHER.name)
     await watched.membership.look()
     assert len(watched.membership.members) == 2
-    watched.monotonic = 106.0
+    watched.monotonic = 102.0
     await watched.membership.look()
     assert [member.name for member in watched.membership.members] == [ME.name]
+
+
+async def test_who_asks_is_told_what_others_did_just_now(watched: Watched) -> None:
+    """All of a fleet read their outbox seldom, so that it is not asked a thousand times a second."""
+    reading = asyncio.create_task(watched.figures.run())
+    await watched.figures.look()
+    await watched.outbox.put(Put(tally={("tests", "skipped", "empty"): 3}))
+
+    watched.monotonic = 2.0
+    await watched.figures.look()
+
+    assert watched.figures.reading.books["tests"].captured == 3
+    reading.cancel()
+    await asyncio.wait({reading})
 
 
 async def test_the_books_of_a_fleet_have_what_every_member_has_in_hand(watched: Watched) -> None:
