@@ -137,7 +137,7 @@ class Figures:
             lanes={state.lane: state for state in self._lanes()},
             caps=self._capture.daily_cap.status(),
             forecasts=self._forecasts(),
-            refusal=(found.usage.obstacle if found.usage else "") or self._capture.refusals.last,
+            refusal=self._refusal(found),
             spooled=dict(self._spool.kept) if self._spool else {},
             spool_bytes=self._spool.size if self._spool else 0,
         )
@@ -164,6 +164,12 @@ class Figures:
             in_hand=in_hand,
             read_at=self._clock.wall(),
         )
+
+    def _refusal(self, found: Reading) -> str:
+        """Why the outbox takes no new events, though it could be read."""
+        obstacle = found.usage.obstacle if found.usage else ""
+        away = self._spool.problem if self._spool and not found.problem else None
+        return obstacle or self._capture.refusals.last or away or ""
 
     def _forecasts(self) -> dict[str, ForecastStatus]:
         """Those of the environments; a few are told anew, in turn, as what a day brings does not change soon."""

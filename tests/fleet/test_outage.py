@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from time import time
 
@@ -130,6 +131,24 @@ async def test_a_redis_without_memory_is_one_that_is_away(fleet: Fleet, http: ai
             operator.config_set("maxmemory", "0")
 
         await until_all_are_delivered(fleet, ["before", "during"])
+
+
+async def test_a_sender_tells_why_its_redis_takes_no_writes(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    async with fleet.member("sender", "sender") as sender:
+        with fleet.redis.client() as operator:
+            operator.replicaof("127.0.0.1", "1")
+        async with asyncio.timeout(10):
+            while "FAILING" not in (told := await status_text(http, sender)):
+                await asyncio.sleep(0.1)
+        with fleet.redis.client() as operator:
+            operator.replicaof("NO", "ONE")
+
+    assert re.search(r"FAILING: Redis at .* is a replica, which takes no writes", told)
+
+
+async def status_text(http: aiohttp.ClientSession, relay: Relay) -> str:
+    async with http.get(f"{relay.admin_url}/status.txt") as answer:
+        return await answer.text()
 
 
 async def test_who_was_forgotten_does_not_come_back_out_of_a_spool(fleet: Fleet, http: aiohttp.ClientSession) -> None:

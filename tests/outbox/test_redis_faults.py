@@ -1,6 +1,7 @@
 """Redis slow, away, full, flushed or of another mind: an error that says what to do, and all is well once Redis is."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -325,6 +326,35 @@ async def test_a_user_with_the_rights_that_the_error_names_can_do_everything(tmp
             await outbox.sweep(expired_before=NOON, drop_before=NOON, now=NOON)
 
             assert len(await outbox.trace("ada", limit=9, now=NOON)) == 2
+
+
+# Read and not written.
+
+
+@pytest.mark.parametrize(
+    ("refuse", "allow", "said"),
+    [
+        ("CONFIG SET maxmemory 1mb", "CONFIG SET maxmemory 0", "has no memory left .*; give it more"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "is a replica, which takes no writes"),
+        (
+            "CONFIG SET min-replicas-to-write 1",
+            "CONFIG SET min-replicas-to-write 0",
+            "has fewer replicas than it asks for",
+        ),
+    ],
+    ids=["full", "replica", "lonely"],
+)
+async def test_why_a_redis_that_can_be_read_takes_no_writes_is_told(
+    server: RedisServer, outbox: RedisOutbox, refuse: str, allow: str, said: str
+) -> None:
+    """By who looks, too: there may be nothing to put, or somebody else who does."""
+    with server.client() as operator:
+        operator.execute_command(*refuse.split())
+
+        assert re.search(said, (await outbox.usage()).obstacle)
+
+        operator.execute_command(*allow.split())
+        assert (await outbox.usage()).obstacle == ""
 
 
 # Without memory.

@@ -311,8 +311,13 @@ class RedisOutbox:
         return await members.members(self._shards.home.shard)
 
     async def usage(self) -> Usage:
-        """Read the counts that the scripts keep; the fullest place decides whether there is room."""
-        return max(await self._everywhere(Shard.usage), key=lambda usage: usage.size)
+        """Read the counts that the scripts keep; the fullest place decides whether there is room.
+
+        And try whether each takes writes.
+        """
+        found = await self._everywhere(Shard.usage)
+        obstacle = next((usage.obstacle for usage in found if usage.obstacle), "")
+        return replace(max(found, key=lambda usage: usage.size), obstacle=obstacle)
 
     async def _everywhere(self, ask: Callable[[Shard], Awaitable[T]]) -> list[T]:
         return list(await asyncio.gather(*(ask(one.shard) for one in await self._shards.all())))

@@ -312,7 +312,17 @@ class Shard:
     async def usage(self) -> Usage:
         sizes = await self.read("HMGET", "meta", "bytes", "journal_bytes")
         remembered = sum((await self.remembered()).values())
-        return Usage(sum(int(size or 0) for size in sizes) + remembered * SENT_BYTES, self._bounds.max_bytes)
+        used = sum(int(size or 0) for size in sizes) + remembered * SENT_BYTES
+        return Usage(used, self._bounds.max_bytes, await self._obstacle())
+
+    async def _obstacle(self) -> str:
+        """Why Redis stores nothing, though it may be read; empty where it does."""
+        try:
+            # Nothing is written, and it is refused where it would be (redis.io/docs/latest/commands/setrange).
+            await self.read("SETRANGE", "nothing", 0, "")
+        except OutboxError as failure:
+            return str(failure)
+        return ""
 
 
 # What a remembered identity takes, measured.
