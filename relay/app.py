@@ -33,6 +33,9 @@ from relay.watch import Watcher
 
 log = structlog.get_logger(__name__)
 
+# Flags do not wait longer for a Redis that hangs when a relay starts; later calls open the outbox.
+OPEN_SECONDS = 1.0
+
 # An answer is read on for capture alone; a Flagsmith that hangs, or a disk, must not eat the time of the other steps.
 READ_ON_SECONDS = 1.0
 # Committing what was captured takes milliseconds.
@@ -154,7 +157,8 @@ class Relay:
         parts, required = self._parts, self._parts.config.outbox.required
         without = "events wait in the spool" if parts.spool else "flags are forwarded, nothing is captured"
         without = without if self._captures else "nothing is delivered"
-        await open_outbox(parts.outbox, required=required, without=without)
+        patience = OPEN_SECONDS if parts.spool and not required else None
+        await open_outbox(parts.outbox, required=required, without=without, patience=patience)
         stack.push_async_callback(parts.outbox.close)
         if parts.spool and self._captures:
             await open_outbox(parts.spool, required=required, without="events are lost while the outbox is away")
@@ -291,13 +295,18 @@ async def running(
         await run
 
 
-async def open_outbox(outbox: Outbox | Spool, *, required: bool, without: str) -> None:
-    """Open the outbox, or go on *without*, which is said: flags matter more.
+async def open_outbox(outbox: Outbox | Spool, *, required: bool, without: str, patience: float | None = None) -> None:
+    """Open the outbox, or go on *without*, which is said: flags matter more. So they do after *patience* seconds.
 
     Raises StartError where it is required or owned.
     """
     try:
-        await outbox.open()
+        async with asyncio.timeout(patience):
+            await outbox.open()
+    except TimeoutError:
+        log.error(
+            "outbox.unavailable", detail=f"no answer within {patience:g} s; see whether it is well", consequence=without
+        )
     except OutboxInUse as owned:
         raise StartError(str(owned)) from owned
     except OutboxError as failure:

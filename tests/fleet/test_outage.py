@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from relay.app import Relay
+from relay.app import OPEN_SECONDS, Relay
 from tests.conftest import APP_ID
 from tests.fleet.conftest import Fleet
 from tests.test_app import identify
@@ -84,6 +84,22 @@ async def test_a_relay_starts_while_redis_is_away(fleet: Fleet, http: aiohttp.Cl
 
         fleet.redis.start()
         await until_all_are_delivered(fleet, ["ada"])
+
+
+async def test_a_relay_that_starts_while_redis_hangs_answers_before_that_does(
+    fleet: Fleet, http: aiohttp.ClientSession
+) -> None:
+    os.kill(fleet.redis.process.pid, signal.SIGSTOP)
+    try:
+        with capture_logs() as logs:
+            async with fleet.member("one") as relay:
+                await identify(http, relay, "ada")
+                assert spooled(relay) == 1
+    finally:
+        os.kill(fleet.redis.process.pid, signal.SIGCONT)
+
+    [unavailable] = [line for line in logs if line["event"] == "outbox.unavailable"]
+    assert unavailable["detail"] == f"no answer within {OPEN_SECONDS:g} s; see whether it is well"
 
 
 async def test_a_spool_in_a_file_outlives_its_relay(fleet: Fleet, http: aiohttp.ClientSession) -> None:

@@ -102,12 +102,12 @@ class RedisOutbox:
         """Log what to change of Redis' settings, once."""
         if self._is_remarked:
             return
-        self._is_remarked = True
         for one in await self.remarks():
             if one.advice:
                 log.warning(
                     "redis.unfit", outbox=self._link.label, setting=one.setting, value=one.detail, advice=one.advice
                 )
+        self._is_remarked = True
 
     async def remarks(self) -> list[Remark]:
         """What is to be said of Redis' settings, for whoever asks whether it keeps what it is told."""
