@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from relay.coalescing import KNOWN, State
 from relay.core.recent import Recent
 from relay.model import Attempt, Coalescing, Environment, Event, JournalEntry, Lane, Sent, Settlement, Verdict
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from relay.outbox.bookkeeping import RECENT
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.recollection import Recollection
@@ -109,7 +109,7 @@ class Source:
 async def fill(outbox: Outbox, source: Source, events: int) -> None:
     """Put so many more, a thousand at once."""
     for _ in range(events // FILL):
-        await outbox.put(source.events(FILL), [], {})
+        await outbox.put(Put(source.events(FILL)))
 
 
 async def compare(
@@ -128,7 +128,7 @@ async def one_round(outbox: Outbox, source: Source, watch: Stopwatch) -> None:
     now = BEGAN + 1e6
     limits = {"limit": BATCH, "max_bytes": 750_000}
     events = source.events(BATCH)
-    await watch.time("put", outbox.put(events, [], {}, source.journal(events)))
+    await watch.time("put", outbox.put(Put(events, journal=source.journal(events))))
     await watch.time("peek", outbox.peek(LANE, **limits, now=now))
     lease = await watch.time("claim", outbox.claim(LANE, **limits, now=now, lease=60))
     await watch.time("renew", outbox.renew(lease.token, until=now + 90))
@@ -192,7 +192,7 @@ async def run_memory(outbox: Outbox, identities: int) -> None:
         for _ in range(identities // FILL):
             events = source.events(FILL)
             sent = Coalescing({event.key: hash(event.identity) for event in events}, {"production": identities})
-            await outbox.put(events, [], {}, (), sent)
+            await outbox.put(Put(events, coalescing=sent))
             lease = await outbox.claim(LANE, limit=FILL, max_bytes=10**9, now=BEGAN + 1e6, lease=60)
             await outbox.settle(lease.token, Settlement(ack=frozenset(one.id for one in lease.claims)), now=BEGAN)
         used = (await outbox.usage()).size - before
@@ -253,8 +253,8 @@ async def run_latest(empty: Outbox, filled: Outbox, events: int) -> None:
             older = source.events(BATCH)
             newer = [replace(one, key=one.key[::-1], captured_at=one.captured_at + 1) for one in older]
             for outbox, watch in zip((empty, filled), watches, strict=True):
-                await outbox.put(older, [], {}, (), latest)
-                await watch.time("replace", outbox.put(newer, [], {}, (), latest))
+                await outbox.put(Put(older, coalescing=latest))
+                await watch.time("replace", outbox.put(Put(newer, coalescing=latest)))
         report(f"{events:,} waiting", *watches)
     finally:
         await empty.close()

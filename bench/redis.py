@@ -23,7 +23,8 @@ from pathlib import Path
 import redis
 
 from bench.outbox import BATCH, BEGAN, LANE, Source, Stopwatch, fill, one_round
-from relay.model import Coalescing, Settlement
+from relay.model import Settlement
+from relay.outbox import Put
 from relay.outbox.redis import RedisAddress, RedisOutbox
 
 RELAYS = (1, 4, 16)
@@ -124,7 +125,7 @@ async def run_small(client: redis.Redis) -> None:
     try:
         before = Reading.of(client)
         for _ in range(10 * ROUNDS):
-            await watch.time("put", outbox.put(source.events(1), [], {}))
+            await watch.time("put", outbox.put(Put(source.events(1))))
         used = 1e6 * (Reading.of(client).cpu_seconds - before.cpu_seconds) / (10 * ROUNDS)
         print(f"A put of one event takes {watch.median('put'):.2f} ms, {used:.0f} µs of Redis' processor.")
     finally:
@@ -143,7 +144,7 @@ async def _work(port: int, relay: int, seconds: float) -> int:
     await outbox.open()
     while time.monotonic() < ends:
         events = source.events(BATCH)
-        await outbox.put(events, [], {}, (), Coalescing())
+        await outbox.put(Put(events))
         lease = await outbox.claim(LANE, limit=BATCH, max_bytes=750_000, now=BEGAN + 1e6, lease=60)
         settlement = Settlement(ack=frozenset(one.id for one in lease.claims))
         delivered += len(await outbox.settle(lease.token, settlement, now=BEGAN + 1e6))

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# Flags do not wait longer for a Redis that hangs when a relay starts; later calls open the outbox.
+OPEN_SECONDS = 1.0
+
 # An answer is read on for capture alone; a Flagsmith that hangs, or a disk, must not eat the time of the other steps.
 READ_ON_SECONDS = 1.0
 # Committing what was captured takes milliseconds.
@@ -157,7 +160,8 @@ class Relay:
         parts, required = self._parts, self._parts.config.outbox.required
         without = "events wait in the spool" if parts.spool else "flags are forwarded, nothing is captured"
         without = without if self._captures else "nothing is delivered"
-        await open_outbox(parts.outbox, required=required, without=without)
+        patience = OPEN_SECONDS if parts.spool and not required else None
+        await open_outbox(parts.outbox, required=required, without=without, patience=patience)
         stack.push_async_callback(parts.outbox.close)
         if parts.spool and self._captures:
             await open_outbox(parts.spool, required=required, without="events are lost while the outbox is away")
@@ -169,13 +173,17 @@ class Relay:
         """Open the ports; the proxy's runner, where there is one, is the one that shuts down in order."""
         parts, listen, admin = self._parts, self._parts.config.listen, self._parts.config.admin
         front = web.ServerRunner(parts.proxy.server()) if self._captures else None
-        look = parts.membership.look if parts.membership else None
-        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status, look)
+        pages = admin_app(parts.health, parts.registry, admin.hosts, self.status, self._look)
         back = web.AppRunner(pages, access_log=None, shutdown_timeout=1, keepalive_timeout=ADMIN_IDLE_SECONDS)
         if front:
             self.url = await _open_port(stack, front, listen.host, listen.port, "listen")
         self.admin_url = await _open_port(stack, back, admin.host, admin.port, "admin")
         return front
+
+    async def _look(self) -> None:
+        """Find out, for who asks how things stand, what others on the outbox have done meanwhile."""
+        if self._parts.membership:
+            await asyncio.gather(self._parts.membership.look(), self._parts.figures.look())
 
     def _work(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """The long-lived tasks by name; all but the heartbeat are supervised."""
@@ -290,13 +298,18 @@ async def running(
         await run
 
 
-async def open_outbox(outbox: "Outbox | Spool", *, required: bool, without: str) -> None:
-    """Open the outbox, or go on *without*, which is said: flags matter more.
+async def open_outbox(outbox: "Outbox | Spool", *, required: bool, without: str, patience: float | None = None) -> None:
+    """Open the outbox, or go on *without*, which is said: flags matter more. So they do after *patience* seconds.
 
     Raises StartError where it is required or owned.
     """
     try:
-        await outbox.open()
+        async with asyncio.timeout(patience):
+            await outbox.open()
+    except TimeoutError:
+        log.error(
+            "outbox.unavailable", detail=f"no answer within {patience:g} s; see whether it is well", consequence=without
+        )
     except OutboxInUse as owned:
         raise StartError(str(owned)) from owned
     except OutboxError as failure:

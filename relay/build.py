@@ -72,7 +72,7 @@ def build(config: Config, role: Role, registry: CollectorRegistry, clock: Clock)
     sender = Sender(outbox, config.lanes(), metrics, clock, purses=shared.purse if shared else None)
     figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock, spool)
     registry.register(Gauges(figures, clock))
-    me = Member(f"{socket.gethostname()}/{os.getpid()}", __version__, role, clock.wall())
+    me = Member(member_name(config.admin.port), __version__, role, clock.wall())
     return Parts(
         config=config,
         role=role,
@@ -89,6 +89,15 @@ def build(config: Config, role: Role, registry: CollectorRegistry, clock: Clock)
         registry=registry,
         clock=clock,
     )
+
+
+def member_name(port: int) -> str:
+    """What a relay is called in its fleet: by its machine (in Kubernetes the pod) and its admin *port*.
+
+    One that comes back after a crash has the name again, and nobody else there can have it meanwhile. Where the system
+    chooses the port it is the process number instead.
+    """
+    return f"{socket.gethostname()}:{port}" if port else f"{socket.gethostname()}/{os.getpid()}"
 
 
 def _limits(config: Config) -> CaptureLimits:

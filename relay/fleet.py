@@ -37,7 +37,7 @@ class RedisAddress:
 class Member(msgspec.Struct, frozen=True):
     """One relay of a fleet, as it told of itself last."""
 
-    # Of its process: the machine's name (in Kubernetes the pod's) and the number.
+    # The machine's (in Kubernetes the pod's) and its admin port: of one that comes back it is the same.
     name: str
     version: str
     role: Role

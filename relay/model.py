@@ -380,7 +380,7 @@ class Usage(msgspec.Struct, frozen=True):
 
     size: int
     capacity: int
-    # Why the disk has no room for even a small event, in the words of OutboxFull; empty where it has.
+    # Why not even a small event could be stored, whatever its bound, in an OutboxError's words; empty where it could.
     obstacle: str = ""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 1.0
 # Of an outbox that relays share: a thousand of them read it a hundred times a second.
 SHARED_EVERY_SECONDS = 10.0
+# For who asks it is read again, unless that was so lately; nobody waits longer for it.
+FRESH_SECONDS = 1.0
+PATIENCE = 1.0
 # Forecasts that are told at a time; within a millisecond, as the event loop has to do it.
 FEW = 100
 
@@ -98,13 +101,33 @@ class Figures:
         self._hours_in = History()
         self._hours_out = History()
         self._spool = spool
+        # Monotonic: when it was read last, or that was tried.
+        self._refreshed_at = float("-inf")
+        # Somebody asks, and what comes after the refresh that goes on is done.
+        self._asked = asyncio.Event()
+        self._next = asyncio.Event()
         self._ledger = Ledger(metrics, shared=spool is not None)
 
     async def run(self) -> None:
         """Refresh until cancelled."""
+        every = SHARED_EVERY_SECONDS if self._spool else EVERY_SECONDS
         while True:
+            done, self._next = self._next, asyncio.Event()
             await self.refresh()
-            await asyncio.sleep(SHARED_EVERY_SECONDS if self._spool else EVERY_SECONDS)
+            done.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await self._asked.wait()
+            self._asked.clear()
+
+    async def look(self) -> None:
+        """Have `run` refresh now, unless it did just now; return once it has, or after a second."""
+        if self._clock.monotonic() - self._refreshed_at < FRESH_SECONDS:
+            return
+        self._asked.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._next.wait()
 
     async def refresh(self) -> None:
         """Read once. Where the outbox cannot be read, its last figures stay, beside the reason."""
@@ -118,11 +141,12 @@ class Figures:
             lanes={state.lane: state for state in self._lanes()},
             caps=self._capture.daily_cap.status(),
             forecasts=self._forecasts(),
-            refusal=(found.usage.obstacle if found.usage else "") or self._capture.refusals.last,
+            refusal=self._refusal(found),
             spooled=dict(self._spool.kept) if self._spool else {},
             spool_bytes=self._spool.size if self._spool else 0,
         )
         self.reading = await asyncio.to_thread(self._worked_up, found)
+        self._refreshed_at = self._clock.monotonic()
 
     def in_hand(self) -> Counter[str]:
         """What this relay captured, and is in no book of the outbox yet."""
@@ -144,6 +168,12 @@ class Figures:
             in_hand=in_hand,
             read_at=self._clock.wall(),
         )
+
+    def _refusal(self, found: Reading) -> str:
+        """Why the outbox takes no new events, though it could be read."""
+        obstacle = found.usage.obstacle if found.usage else ""
+        away = self._spool.problem if self._spool and not found.problem else None
+        return obstacle or self._capture.refusals.last or away or ""
 
     def _forecasts(self) -> dict[str, ForecastStatus]:
         """Those of the environments; a few are told anew, in turn, as what a day brings does not change soon."""

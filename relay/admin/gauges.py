@@ -47,7 +47,8 @@ def _outbox(reading: Reading) -> Iterable[Metric]:
     if reading.installation:
         info.add_metric([reading.installation[:SHORT]], 1)
     yield info
-    yield GaugeMetricFamily("relay_outbox_failing", "1 while the outbox cannot be read.", float(bool(reading.problem)))
+    fails = bool(reading.problem or (reading.usage and reading.usage.obstacle))
+    yield GaugeMetricFamily("relay_outbox_failing", "1 while the outbox cannot be read or written.", float(fails))
 
 
 def _spool(reading: Reading) -> Iterable[Metric]:

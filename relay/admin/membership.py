@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 
 # How often each relay tells of itself: a thousand of them are a hundred small writes a second.
 EVERY_SECONDS = 10.0
-# Who asks again so soon is told the same: a page that is watched asks every two seconds, and a long list is long.
-FRESH_SECONDS = 5.0
+# Who asks again so soon is told the same.
+FRESH_SECONDS = 1.0
 # Nobody waits longer for it.
 PATIENCE = 1.0
 

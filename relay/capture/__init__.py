@@ -21,7 +21,7 @@ from relay.errors import OutboxError, OutboxFull
 from relay.forecasting import Forecasts
 from relay.metrics import Metrics
 from relay.model import Clock, Environment, Event, Exchange
-from relay.outbox import Intake
+from relay.outbox import Intake, Put
 from relay.reading import Prepared, Reader, is_large
 from relay.recording import CaptureLimits, CopyMemory, Recording
 
@@ -338,7 +338,7 @@ class Capture:
         repeats = self._coalescer.take_repeats(all_of_them=self._hurried) if is_time else {}
         try:
             async with self.committing:
-                await self._outbox.put(batch.events, batch.dead, tally, batch.journal, batch.coalescing(repeats))
+                await self._outbox.put(Put(batch.events, batch.dead, tally, batch.journal, batch.coalescing(repeats)))
                 self._settle_in_hand(batch, tally)
         except Exception as failure:
             self._coalescer.give_back(repeats)

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
 from relay.fleet import Member
 from relay.model import (
     Book,
@@ -38,36 +40,61 @@ FORGOTTEN_SECONDS = 86_400.0
 AHEAD_SECONDS = 600.0
 
 
+class Put(msgspec.Struct, frozen=True):
+    """What one call puts."""
+
+    events: Sequence[Event] = ()
+    # That were never to be sent.
+    dead_letters: Sequence[DeadLetter] = ()
+    tally: Tally = {}
+    journal: Sequence[JournalEntry] = ()
+    # How the events stand to what was put before.
+    coalescing: Coalescing = NOTHING_SENT
+
+    @property
+    def entries(self) -> int:
+        """What it adds to the storage, but for counts."""
+        return len(self.events) + len(self.dead_letters) + len(self.journal)
+
+    @property
+    def stored(self) -> list[Event]:
+        """All events that it adds, the dead letters' too."""
+        return [*self.events, *(letter.event for letter in self.dead_letters)]
+
+    @property
+    def forgetful(self) -> set[str]:
+        """The environments that do not know any more what was sent last."""
+        return {event.environment for event in self.events if event.key not in self.coalescing.fingerprints}
+
+    @property
+    def remembering(self) -> set[str]:
+        """The environments that will."""
+        return {event.environment for event in self.events if event.key in self.coalescing.fingerprints}
+
+
 class Intake(Protocol):
     """What the capture half needs of an outbox. Every method raises OutboxError where it fails."""
 
-    async def put(
-        self,
-        events: Sequence[Event],
-        dead_letters: Sequence[DeadLetter],
-        tally: Tally,
-        journal: Sequence[JournalEntry] = (),
-        coalescing: Coalescing = NOTHING_SENT,
-    ) -> None:
-        """Return once all of it would survive a crash; all or nothing.
+    async def put(self, put: Put) -> None:
+        """Return once all of *put* would survive a crash; all or nothing.
 
-        Adds to the books: captured by the sum of the three, and each of the tally's counts. An event whose key
-        is stored already (waiting or dead) is left as it is and not counted again. New events are due since they
-        were captured, and count towards that UTC day. Raises OutboxFull where events do not fit (a tally alone always
-        does).
+        Adds to the books: captured by its events, dead letters and tally, and each of the tally's counts. An event
+        whose key is stored already (waiting or dead) is left as it is and not counted again. New events are due since
+        they were captured, and count towards that UTC day. Raises OutboxFull where events do not fit (a tally alone
+        always does).
 
-        *journal* is noted as far as the storage keeps one: the oldest entries go. An entry with a key is noted
-        together with its event or dead letter of the same call, and not where that key was stored already.
+        Its journal is noted as far as the storage keeps one: the oldest entries go. An entry with a key is noted
+        together with its event or dead letter of the same put, and not where that key was stored already.
 
-        Events with a fingerprint in *coalescing* are remembered as what was sent last, where nothing with a later
-        time stamp is. Past an environment's limit, or a quarter of the storage for all together, who was used least
-        lately is forgotten, to the hour. An event without a fingerprint ends the memory of its environment, which
-        does not know any more what was sent last. An event that becomes a dead letter, is superseded, dropped or
-        forgotten is not remembered any more.
+        Events with a fingerprint are remembered as what was sent last, where nothing with a later time stamp is. Past
+        an environment's limit, or a quarter of the storage for all together, who was used least lately is forgotten,
+        to the hour. An event without a fingerprint ends the memory of its environment, which does not know any more
+        what was sent last. An event that becomes a dead letter, is superseded, dropped or forgotten is not remembered
+        any more.
 
         An event of an environment in *latest* replaces those of the same identity, environment and lane that were
         captured before it and are not claimed, and were put under the same rule; while more than the tolerated number
-        waited in the lane before this call. They count as superseded, and it is due as early as the first of them.
+        waited in the lane before this put. They count as superseded, and it is due as early as the first of them.
 
         *repeats* are added to the journal's entries of what they repeat, and count as use.
 

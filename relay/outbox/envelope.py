@@ -1,25 +1,13 @@
 """One put as bytes, so that another storage can keep it whole until its own one is back."""
 
-from collections.abc import Sequence
-
 import msgspec
 
 from relay.errors import OutboxError
 from relay.model import Cause, Coalescing, DeadLetter, Event, JournalEntry, Lane, Repeats, Verdict
-from relay.outbox import Tally
+from relay.outbox import Put
 
 # Of the form below, in every envelope. Another version's relay may have to read it.
 FORMAT = 1
-
-
-class Put(msgspec.Struct, frozen=True):
-    """The arguments of one `Outbox.put`."""
-
-    events: Sequence[Event]
-    dead_letters: Sequence[DeadLetter]
-    tally: Tally
-    journal: Sequence[JournalEntry]
-    coalescing: Coalescing
 
 
 # Names of people are bytes here: JSON may spell half a character, which no UTF-8 has.

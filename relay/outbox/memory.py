@@ -15,7 +15,6 @@ from relay.model import (
     Book,
     Cause,
     Claim,
-    Coalescing,
     DeadLetter,
     Event,
     Forgotten,
@@ -32,7 +31,7 @@ from relay.model import (
     Which,
     Who,
 )
-from relay.outbox import AHEAD_SECONDS, NOTHING_SENT, Tally
+from relay.outbox import AHEAD_SECONDS, Put
 from relay.outbox.alone import Alone
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, by_day, compile_books, fate, slices, take
@@ -63,29 +62,22 @@ class MemoryOutbox(Alone):
 
     # Putting.
 
-    async def put(
-        self,
-        events: Sequence[Event],
-        dead_letters: Sequence[DeadLetter],
-        tally: Tally,
-        journal: Sequence[JournalEntry] = (),
-        coalescing: Coalescing = NOTHING_SENT,
-    ) -> None:
+    async def put(self, put: Put) -> None:
         """Return at once: nothing survives a crash."""
-        if events or dead_letters or journal:
-            put = chain(events, (letter.event for letter in dead_letters))
-            needed = sum(map(size_of, put)) + len(coalescing.fingerprints) * ENTRY_BYTES
-            self._require_room(needed + self._journal.weigh(journal))
-            behind = self._behind(events, coalescing.latest)
-            numbers = self._put_events(events, coalescing.latest)
-            self._note(journal, {**numbers, **self._put_dead_letters(dead_letters)})
-            self._coalesce(events, numbers.values(), coalescing, behind)
+        latest = put.coalescing.latest
+        if put.entries:
+            needed = sum(map(size_of, put.stored)) + len(put.coalescing.fingerprints) * ENTRY_BYTES
+            self._require_room(needed + self._journal.weigh(put.journal))
+            behind = self._behind(put.events, latest)
+            numbers = self._put_events(put.events, latest)
+            self._note(put.journal, {**numbers, **self._put_dead_letters(put.dead_letters)})
+            self._coalesce(put, numbers.values(), behind)
             self._tables.trim_dead_letters(self._dead_letter_bytes)
-        self._journal.note_repeats(self._sent.touch(coalescing.repeats))
-        for (environment, book, reason), count in tally.items():
+        self._journal.note_repeats(self._sent.touch(put.coalescing.repeats))
+        for (environment, book, reason), count in put.tally.items():
             self._tables.post(environment, "captured", count)
             self._tables.post(environment, book, count, reason)
-        self._arrivals.announce(events)
+        self._arrivals.announce(put.events)
 
     def _require_room(self, needed: int) -> None:
         used = self._used()
@@ -114,11 +106,9 @@ class MemoryOutbox(Alone):
         places = {(event.lane, latest[event.environment]) for event in events if event.environment in latest}
         return {lane for lane, tolerated in places if self._tables.waiting_in(lane) > tolerated}
 
-    def _coalesce(
-        self, events: Sequence[Event], numbers: Iterable[int], coalescing: Coalescing, behind: Collection[Lane]
-    ) -> None:
-        """Remember those of *events* that were stored under *numbers*, and let them replace what waits."""
-        forgetful = {event.environment for event in events if event.key not in coalescing.fingerprints}
+    def _coalesce(self, put: Put, numbers: Iterable[int], behind: Collection[Lane]) -> None:
+        """Remember those events of *put* that were stored under *numbers*, and let them replace what waits."""
+        coalescing, forgetful = put.coalescing, put.forgetful
         self._sent.end(forgetful)
         stored = {number: self._tables.waiting[number].event for number in numbers}
         for number, event in stored.items():

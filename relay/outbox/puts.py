@@ -1,41 +1,13 @@
-"""One put as a value, as bytes, and several as one."""
+"""One put as bytes, and several as one."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import msgspec
 
-from relay.model import Coalescing, DeadLetter, Event, JournalEntry, Verdict
-from relay.outbox import Tally
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """What one call of `Outbox.put` hands over."""
-
-    events: Sequence[Event]
-    dead_letters: Sequence[DeadLetter]
-    tally: Tally
-    journal: Sequence[JournalEntry]
-    coalescing: Coalescing
-
-    @property
-    def entries(self) -> int:
-        """What it adds to the storage, but for counts."""
-        return len(self.events) + len(self.dead_letters) + len(self.journal)
-
-    @property
-    def forgetful(self) -> set[str]:
-        """The environments that do not know any more what was sent last."""
-        return {event.environment for event in self.events if event.key not in self.coalescing.fingerprints}
-
-    @property
-    def remembering(self) -> set[str]:
-        """The environments that will."""
-        return {event.environment for event in self.events if event.key in self.coalescing.fingerprints}
-
+from relay.model import Coalescing, Event, JournalEntry, Verdict
+from relay.outbox import Put
 
 # As bytes. Identities in the journal may be any text, events' only what UTF-8 can hold.
 
@@ -85,10 +57,9 @@ def decode(data: bytes) -> Put:
     content = _decoder.decode(data)
     return Put(
         content.events,
-        (),
-        {(environment, book, reason): count for environment, book, reason, count in content.tally},
-        [_journal_entry(one) for one in content.journal],
-        Coalescing(content.fingerprints, content.remember),
+        tally={(environment, book, reason): count for environment, book, reason, count in content.tally},
+        journal=[_journal_entry(one) for one in content.journal],
+        coalescing=Coalescing(content.fingerprints, content.remember),
     )
 
 
@@ -132,8 +103,7 @@ def _join(puts: Sequence[Put]) -> Put:
         remember |= put.coalescing.remember
     return Put(
         [*chain.from_iterable(put.events for put in puts)],
-        (),
-        tally,
-        [*chain.from_iterable(put.journal for put in puts)],
-        Coalescing(fingerprints, remember),
+        tally=tally,
+        journal=[*chain.from_iterable(put.journal for put in puts)],
+        coalescing=Coalescing(fingerprints, remember),
     )

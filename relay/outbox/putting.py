@@ -13,12 +13,13 @@ import msgspec
 
 from relay.errors import OutboxError, OutboxFull
 from relay.model import DeadLetter, Event, Lane, Sent, Who
+from relay.outbox import Put
 from relay.outbox.bookkeeping import Total, by_day
 from relay.outbox.database import Database
 from relay.outbox.faults import DAMAGED_ADVICE
 from relay.outbox.journal import note_repeats, trim_journal, write_journal
 from relay.outbox.latest import lanes_behind, mark, supersede
-from relay.outbox.puts import Put, decode, encode, joined
+from relay.outbox.puts import decode, encode, joined
 from relay.outbox.sent import Edition, edition, end, remember, touch, trim
 from relay.outbox.tables import (
     Waiting,
@@ -53,7 +54,7 @@ class Bounds:
 def put(database: Database, put: Put, *, bounds: Bounds, disk_bytes: int) -> tuple[Edition, dict[Who, Sent | None]]:
     """Store all of it, where *disk_bytes* are free on the disk; return what was learned. Raises OutboxFull."""
     if put.entries:
-        require_reserve(database, disk_bytes, [*put.events, *(letter.event for letter in put.dead_letters)])
+        require_reserve(database, disk_bytes, put.stored)
     learned = _store(database, put, bounds)
     if put.entries:
         _require_room(database, bounds.max_bytes)

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from relay.core.coalesce import newest
 from relay.core.recent import Recent
 from relay.model import Sent, Who
+from relay.outbox import Put
 from relay.outbox.bookkeeping import RECENT
-from relay.outbox.puts import Put
 from relay.outbox.sent import Edition
 
 # Without a look into the storage the copy is believed for so long: another process may take something from it.

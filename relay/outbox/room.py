@@ -1,6 +1,7 @@
 """Whether a put may be kept as bytes, without a look whether it fits."""
 
-from relay.outbox.puts import Put, can_be_kept
+from relay.outbox import Put
+from relay.outbox.puts import can_be_kept
 
 # Of one put, events and journal entries: the tables learn of many at once as cheaply as of a few puts.
 SMALL_ENTRIES = 250

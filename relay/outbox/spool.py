@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from typing import TypeVar
 
@@ -11,10 +11,10 @@ import structlog
 
 from relay.core.recent import Recent
 from relay.errors import OutboxError
-from relay.model import Clock, Coalescing, DeadLetter, Event, JournalEntry, Lane, Sent, Settlement, Who
-from relay.outbox import NOTHING_SENT, Intake, Outbox, Tally
+from relay.model import Clock, Event, Lane, Sent, Settlement, Who
+from relay.outbox import Intake, Outbox, Put
 from relay.outbox.bookkeeping import RECENT
-from relay.outbox.envelope import Put, seal, unseal
+from relay.outbox.envelope import seal, unseal
 
 log = structlog.get_logger(__name__)
 
@@ -89,19 +89,11 @@ class Spool:
 
     # What the capture calls.
 
-    async def put(
-        self,
-        events: Sequence[Event],
-        dead_letters: Sequence[DeadLetter],
-        tally: Tally,
-        journal: Sequence[JournalEntry] = (),
-        coalescing: Coalescing = NOTHING_SENT,
-    ) -> None:
+    async def put(self, put: Put) -> None:
         """Return once the remote or the storage has it. A tally alone is refused while the remote is away."""
-        put = Put(events, dead_letters, tally, journal, coalescing)
         if self.problem is None and await self._took(put):
             return
-        if not (events or dead_letters or journal):
+        if not put.entries:
             raise OutboxError(f"counts alone wait until the outbox is back: {self.problem}")
         try:
             await self._keep(put)
@@ -155,7 +147,7 @@ class Spool:
         return True
 
     async def _put(self, put: Put) -> None:
-        await self._asked(self._remote.put(put.events, put.dead_letters, put.tally, put.journal, put.coalescing))
+        await self._asked(self._remote.put(put))
         self._remember(put)
 
     async def _asked(self, call: Awaitable[T]) -> T:
@@ -176,7 +168,7 @@ class Spool:
         counts = _count(put)
         entry = Event(secrets.token_hex(16), "", QUEUE, "", ALWAYS, seal(put))
         async with self._counting:
-            await self._storage.put([entry], [], {(name, *KEPT): answers for name, answers in counts.items()})
+            await self._storage.put(Put([entry], tally={(name, *KEPT): answers for name, answers in counts.items()}))
             self.kept.update(counts)
             self.size += len(entry.body)
             self._wake()
@@ -219,7 +211,7 @@ class Spool:
             await self._discount(_count(put))
 
     async def _discount(self, counts: Counter[str]) -> None:
-        await self._storage.put([], [], {(name, *KEPT): -answers for name, answers in counts.items()})
+        await self._storage.put(Put(tally={(name, *KEPT): -answers for name, answers in counts.items()}))
         self.kept.subtract(counts)
 
     def _begin(self, problem: str) -> None:
@@ -253,8 +245,7 @@ def _of_the_spool(failure: OutboxError) -> OutboxError:
 
 def _count(put: Put) -> Counter[str]:
     """The answers that *put* tells of, by environment."""
-    counts = Counter(event.environment for event in put.events)
-    counts.update(letter.event.environment for letter in put.dead_letters)
+    counts = Counter(event.environment for event in put.stored)
     for (environment, _, _), answers in put.tally.items():
         counts[environment] += answers
     return counts

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +12,7 @@ from relay.core.daily import day_of
 from relay.errors import OutboxFull
 from relay.model import (
     Book,
-    Coalescing,
-    DeadLetter,
-    Event,
     Forgotten,
-    JournalEntry,
     Lane,
     Lease,
     Level,
@@ -29,7 +25,7 @@ from relay.model import (
     Which,
     Who,
 )
-from relay.outbox import NOTHING_SENT, Tally, operate, putting, sent, statements, tables
+from relay.outbox import Put, operate, putting, sent, statements, tables
 from relay.outbox.alone import Alone
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import JOURNAL_SHARE, MEMORY_SHARE, SLICE, slices
@@ -38,7 +34,6 @@ from relay.outbox.faults import explain
 from relay.outbox.files import find_file, free_bytes, make_folder, open_as_guest, open_owned
 from relay.outbox.journal import forget_entries, trace
 from relay.outbox.owner import OwnerLock
-from relay.outbox.puts import Put
 from relay.outbox.putting import Bounds
 from relay.outbox.recollection import Recollection
 from relay.outbox.room import Room
@@ -95,24 +90,15 @@ class SqliteOutbox(Alone):
         await self._writer.close()  # the last connection: it copies SQLite's log into the file
         self._lock.release()
 
-    async def put(
-        self,
-        events: Sequence[Event],
-        dead_letters: Sequence[DeadLetter],
-        tally: Tally,
-        journal: Sequence[JournalEntry] = (),
-        coalescing: Coalescing = NOTHING_SENT,
-    ) -> None:
+    async def put(self, put: Put) -> None:
         """Return once the commit was flushed to the disk."""
-
-        put = Put(events, dead_letters, tally, journal, coalescing)
         if self._room.takes(put) and await self._writer.run(partial(self._keep, put=put), Transaction.ALONE):
             self._recollection.learn_kept(put)
         else:
             doubts = self._recollection.doubts
             edition, learned = await self._write(partial(self._put, put=put), Transaction.DURABLE)
             self._recollection.learn(edition, learned, doubts=doubts)
-        self._arrivals.announce(events)
+        self._arrivals.announce(put.events)
 
     async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:
         """Recall who was asked for lately, and read the others in one go."""

@@ -15,7 +15,7 @@ from relay.admin.status import status_of
 from relay.core.settle import Answer, Kind
 from relay.errors import OutboxError
 from relay.model import Cause, DeadLetter, Pace
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from relay.outbox.keeper import Keeper
 from relay.outbox.sqlite import SqliteOutbox
 from relay.sender import LaneState
@@ -29,7 +29,7 @@ STATES = ("open", "paused", "held")
 async def test_what_a_cap_dropped_is_counted_once(watched: Watched) -> None:
     await watched.figures.refresh()
 
-    await watched.outbox.put([], [DeadLetter(event(1), Cause("identity_too_long"))], {})
+    await watched.outbox.put(Put(dead_letters=[DeadLetter(event(1), Cause("identity_too_long"))]))
     await watched.figures.refresh()
     await watched.figures.refresh()
 
@@ -37,7 +37,7 @@ async def test_what_a_cap_dropped_is_counted_once(watched: Watched) -> None:
 
 
 async def test_what_was_dropped_before_the_start_is_not_counted_again(watched: Watched) -> None:
-    await watched.outbox.put([], [DeadLetter(event(1), Cause("identity_too_long"))], {})
+    await watched.outbox.put(Put(dead_letters=[DeadLetter(event(1), Cause("identity_too_long"))]))
 
     await watched.figures.refresh()
 
@@ -45,7 +45,7 @@ async def test_what_was_dropped_before_the_start_is_not_counted_again(watched: W
 
 
 async def test_gauges_follow_the_outbox(watched: Watched) -> None:
-    await watched.outbox.put([event(1, 900.0), event(2, 950.0)], [], {})
+    await watched.outbox.put(Put([event(1, 900.0), event(2, 950.0)]))
 
     await watched.figures.refresh()
 
@@ -56,7 +56,7 @@ async def test_gauges_follow_the_outbox(watched: Watched) -> None:
 
 async def test_who_is_remembered_is_counted(watched: Watched) -> None:
     put = [event(1), event(2)]
-    await watched.outbox.put(put, [], {}, (), sent(*put))
+    await watched.outbox.put(Put(put, coalescing=sent(*put)))
 
     await watched.figures.refresh()
 
@@ -64,7 +64,7 @@ async def test_who_is_remembered_is_counted(watched: Watched) -> None:
 
 
 async def test_an_age_grows_between_two_readings(watched: Watched) -> None:
-    await watched.outbox.put([event(1, 900.0)], [], {})
+    await watched.outbox.put(Put([event(1, 900.0)]))
     await watched.figures.refresh()
 
     watched.now += 5
@@ -76,7 +76,7 @@ async def test_an_environment_has_its_gauges_from_the_start_and_until_nothing_of
     await watched.figures.refresh()
     assert watched.sample("relay_outbox_events", environment="tests") == 0
 
-    await watched.outbox.put([event(1)], [], {})
+    await watched.outbox.put(Put([event(1)]))
     await watched.figures.refresh()
     watched.figures.environments = {}
     await watched.figures.refresh()
@@ -129,7 +129,7 @@ async def test_exactly_one_state_of_a_lane_is_set(watched: Watched, standing: st
 async def test_figures_stay_and_the_failure_shows_while_the_outbox_cannot_be_read(tmp_path: Path) -> None:
     outbox = SqliteOutbox(tmp_path / "outbox.db", max_bytes=1_000_000, dead_letter_share=0)
     await outbox.open()
-    await outbox.put([event(1)], [], {})
+    await outbox.put(Put([event(1)]))
     watched = Watched(outbox)
     await watched.figures.refresh()
     await outbox.close()
@@ -145,7 +145,7 @@ async def test_what_an_outbox_holds_that_cannot_be_read_yet_is_not_told(tmp_path
     """No zeros, and no burst in the hour once it can."""
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put([event(1), event(2)], [], {})
+        await outbox.put(Put([event(1), event(2)]))
     shutil.move(path, tmp_path / "elsewhere.db")
     path.mkdir()
     watched = Watched(outbox := sqlite_outbox(path))
@@ -254,7 +254,7 @@ async def replace(outbox: Outbox, path: Path, by: Path) -> None:
     """Put another file in the place of the outbox's own, and let it notice."""
     shutil.move(by, path)
     with capture_logs():
-        await outbox.put([], [], {})
+        await outbox.put(Put())
 
 
 async def drop_before(outbox: Outbox, moment: float) -> None:
@@ -265,11 +265,11 @@ async def drop_before(outbox: Outbox, moment: float) -> None:
 async def test_an_older_copy_begins_the_figures_anew(tmp_path: Path) -> None:
     path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put([event(1)], [], {})
+        await outbox.put(Put([event(1)]))
     shutil.copy(path, copy)
     async with opened(sqlite_outbox(path)) as outbox:
         watched = Watched(outbox)
-        await outbox.put([event(2)], [], {})
+        await outbox.put(Put([event(2)]))
         await watched.figures.refresh()
 
         await replace(outbox, path, copy)
@@ -283,7 +283,7 @@ async def test_an_older_copy_that_has_dropped_fewer_counts_nothing(tmp_path: Pat
     path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
     letters = [DeadLetter(event(number, number * 100.0), Cause("identity_too_long")) for number in range(3)]
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put([], letters, {})
+        await outbox.put(Put(dead_letters=letters))
         await drop_before(outbox, 50.0)
     shutil.copy(path, copy)
     async with opened(sqlite_outbox(path)) as outbox:
@@ -302,10 +302,10 @@ async def test_an_older_copy_that_has_dropped_fewer_counts_nothing(tmp_path: Pat
 async def test_another_outbox_begins_the_figures_anew_whatever_it_holds(tmp_path: Path, held: int) -> None:
     path, other = tmp_path / "outbox.db", tmp_path / "other.db"
     async with opened(sqlite_outbox(other)) as outbox:
-        await outbox.put([event(number) for number in range(held)], [], {})
+        await outbox.put(Put([event(number) for number in range(held)]))
     async with opened(sqlite_outbox(path)) as outbox:
         watched = Watched(outbox)
-        await outbox.put([event(1), event(2), event(3, environment="gone")], [], {})
+        await outbox.put(Put([event(1), event(2), event(3, environment="gone")]))
         await watched.figures.refresh()
 
         await replace(outbox, path, other)
@@ -321,7 +321,7 @@ async def test_another_outbox_begins_the_figures_anew_whatever_it_holds(tmp_path
 
 async def test_what_waits_too_long_expires_after_two_sweeps_that_agree(watched: Watched) -> None:
     keeper = Keeper(watched.outbox, max_age=60, dead_letter_max_age=3600, metrics=watched.metrics, clock=watched.clock)
-    await watched.outbox.put([event(1, 900.0)], [], {})
+    await watched.outbox.put(Put([event(1, 900.0)]))
 
     await keeper.sweep()
     assert (await watched.outbox.books())["tests"].waiting == 1

@@ -16,6 +16,7 @@ from relay.core.report import report
 from relay.fleet import Member
 from relay.metrics import Metrics
 from relay.model import Clock
+from relay.outbox import Put
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.spool import Spool
 from tests.admin.browser import chromium, served
@@ -47,7 +48,7 @@ def watched() -> Watched:
 
 
 async def test_a_relay_tells_what_it_has_in_hand_and_in_its_spool(watched: Watched) -> None:
-    await watched.spool.put([event(environment="tests"), event(environment="tests")], [], {})
+    await watched.spool.put(Put([event(environment="tests"), event(environment="tests")]))
     watched.capture.skip(ENVIRONMENT, "empty")
 
     await watched.membership.announce()
@@ -71,7 +72,7 @@ async def test_one_that_ends_with_an_empty_spool_is_listed_no_more(watched: Watc
 
 
 async def test_one_that_leaves_something_behind_stays_on_the_list(watched: Watched) -> None:
-    await watched.spool.put([event(environment="tests")], [], {})
+    await watched.spool.put(Put([event(environment="tests")]))
     await watched.membership.leave()
 
     assert [member.spooled for member in await watched.outbox.members(now=NOW)] == [1]
@@ -102,13 +103,27 @@ async def test_others_are_looked_for_when_somebody_asks_and_not_all_the_time(wat
     await watched.outbox.depart(OTHER.name)
     await watched.membership.look()
     assert len(watched.membership.members) == 2
-    watched.monotonic = 106.0
+    watched.monotonic = 102.0
     await watched.membership.look()
     assert [member.name for member in watched.membership.members] == [ME.name]
 
 
+async def test_who_asks_is_told_what_others_did_just_now(watched: Watched) -> None:
+    """All of a fleet read their outbox seldom, so that it is not asked a thousand times a second."""
+    reading = asyncio.create_task(watched.figures.run())
+    await watched.figures.look()
+    await watched.outbox.put(Put(tally={("tests", "skipped", "empty"): 3}))
+
+    watched.monotonic = 2.0
+    await watched.figures.look()
+
+    assert watched.figures.reading.books["tests"].captured == 3
+    reading.cancel()
+    await asyncio.wait({reading})
+
+
 async def test_the_books_of_a_fleet_have_what_every_member_has_in_hand(watched: Watched) -> None:
-    await watched.spool.put([event(environment="tests")], [], {})
+    await watched.spool.put(Put([event(environment="tests")]))
     await watched.figures.refresh()
     members = [*watched.membership.members, replace(OTHER, seen_at=NOW), replace(OTHER, name="gone", seen_at=NOW - 90)]
 
@@ -134,7 +149,7 @@ async def test_the_report_lists_the_fleet(watched: Watched) -> None:
 async def test_what_waits_in_the_spool_has_gauges(watched: Watched) -> None:
     registry = CollectorRegistry()
     registry.register(Gauges(watched.figures, watched.clock))
-    await watched.spool.put([event(environment="tests")], [], {})
+    await watched.spool.put(Put([event(environment="tests")]))
     await watched.figures.refresh()
 
     told = generate_latest(registry).decode()

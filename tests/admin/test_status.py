@@ -10,6 +10,7 @@ from relay.admin.status import status_of
 from relay.core.settle import Answer, Kind
 from relay.core.status import ErrorStatus
 from relay.model import Lane
+from relay.outbox import Put
 from relay.sandbox.heap import Reply, StandInHeap
 from relay.sender import LaneState
 from tests.admin.conftest import LANE, Watched, event
@@ -24,7 +25,7 @@ async def test_books_lane_and_history_of_an_environment(watched: Watched) -> Non
     answer = Answer(Kind.BUSY, 503, at=999.0)
     watched.lanes.append(LaneState(LANE, "paused", 990.0, 1040.0, answer, answer, 3, 0.25))
     await watched.figures.refresh()
-    await watched.outbox.put([event(1, 900.0), event(2, 950.0)], [], {("tests", "skipped", "empty"): 3})
+    await watched.outbox.put(Put([event(1, 900.0), event(2, 950.0)], tally={("tests", "skipped", "empty"): 3}))
     watched.capture.captured["tests"], watched.capture.in_hand["tests"] = 6, 1
     await watched.figures.refresh()
 
@@ -51,7 +52,7 @@ async def test_the_last_error_is_told_after_heap_recovered(watched: Watched) -> 
 
 
 async def test_events_of_an_app_that_nobody_names_are_orphans(watched: Watched) -> None:
-    await watched.outbox.put([event(1), event(2, 800.0, "old", OTHER), event(3, 900.0, "older", OTHER)], [], {})
+    await watched.outbox.put(Put([event(1), event(2, 800.0, "old", OTHER), event(3, 900.0, "older", OTHER)]))
     await watched.figures.refresh()
 
     found = status_of(watched.figures.reading, now=1000.0, kind="memory")
@@ -64,7 +65,7 @@ async def test_events_of_an_app_that_nobody_names_are_orphans(watched: Watched) 
 async def test_a_lane_does_not_count_what_waits_for_the_app_that_the_environment_had_before(watched: Watched) -> None:
     """It is no trouble of this lane's, and goes nowhere until somebody moves it."""
     watched.lanes.append(LaneState(LANE, "open", None, None, None, None, 0, 0.0))
-    await watched.outbox.put([event(1, lane=OTHER), event(2, lane=OTHER)], [], {})
+    await watched.outbox.put(Put([event(1, lane=OTHER), event(2, lane=OTHER)]))
     await watched.figures.refresh()
 
     [found] = status_of(watched.figures.reading, now=1000.0, kind="memory").environments
@@ -75,7 +76,7 @@ async def test_a_lane_does_not_count_what_waits_for_the_app_that_the_environment
 
 async def test_an_environment_that_is_gone_is_told_while_something_of_it_is_left(watched: Watched) -> None:
     watched.figures.environments = {}
-    await watched.outbox.put([event(1)], [], {("empty", "skipped", "empty"): 3})
+    await watched.outbox.put(Put([event(1)], tally={("empty", "skipped", "empty"): 3}))
     await watched.figures.refresh()
 
     [found] = status_of(watched.figures.reading, now=1000.0, kind="memory").environments

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from relay import log as relay_log
 from relay.capture import GATHER_SECONDS, Capture
 from relay.metrics import Metrics
-from relay.model import Book, Coalescing, DeadLetter, Event, JournalEntry
-from relay.outbox import NOTHING_SENT, Tally
+from relay.model import Book
+from relay.outbox import Put
 from relay.outbox.memory import MemoryOutbox
 from relay.recording import CaptureLimits
 from tests.capture.capturing import ENVIRONMENT, LIMITS, answer, book_of, capturing, feed
@@ -72,18 +72,11 @@ class BusyOutbox(MemoryOutbox):
     more: Callable[[], object]
     seen: tuple[int, ...] = ()
 
-    async def put(
-        self,
-        events: Sequence[Event],
-        dead_letters: Sequence[DeadLetter],
-        tally: Tally,
-        journal: Sequence[JournalEntry] = (),
-        coalescing: Coalescing = NOTHING_SENT,
-    ) -> None:
-        if journal and len(self.seen) < 3:
+    async def put(self, put: Put) -> None:
+        if put.journal and len(self.seen) < 3:
             self.seen += ((await self.books()).get("tests", Book()).captured,)
             self.more()
-        await super().put(events, dead_letters, tally, journal, coalescing)
+        await super().put(put)
 
 
 async def test_a_full_outbox_that_takes_no_journal_takes_the_counts_without_waiting_for_a_pause() -> None:
@@ -104,18 +97,11 @@ class BrokenOutbox(MemoryOutbox):
 
     broken = True
 
-    async def put(
-        self,
-        events: Sequence[Event],
-        dead_letters: Sequence[DeadLetter],
-        tally: Tally,
-        journal: Sequence[JournalEntry] = (),
-        coalescing: Coalescing = NOTHING_SENT,
-    ) -> None:
+    async def put(self, put: Put) -> None:
         if self.broken:
             self.broken = False
             raise RuntimeError
-        await super().put(events, dead_letters, tally, journal, coalescing)
+        await super().put(put)
 
 
 async def test_a_bug_in_the_outbox_costs_the_events_of_one_commit_and_leaks_nothing() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from relay.model import Cause, DeadLetter, Event, JournalEntry, Lane, Verdict
+from relay.outbox import Put
 from relay.outbox.sqlite import SqliteOutbox
 from relay.sandbox.heap import StandInHeap
 from tests.conftest import APP_ID
@@ -62,7 +63,7 @@ async def fill(
 ) -> None:
     """Put all that into the outbox, and leave it."""
     async with outbox_of(config) as outbox:
-        await outbox.put(events, letters, {}, journal)
+        await outbox.put(Put(events, letters, journal=journal))
 
 
 async def relay_command(*arguments: str) -> "CompletedProcess[str]":

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from time import time
 
@@ -9,7 +10,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from relay.app import Relay
+from relay.app import OPEN_SECONDS, Relay
 from tests.conftest import APP_ID
 from tests.fleet.conftest import Fleet
 from tests.test_app import identify
@@ -85,6 +86,22 @@ async def test_a_relay_starts_while_redis_is_away(fleet: Fleet, http: aiohttp.Cl
         await until_all_are_delivered(fleet, ["ada"])
 
 
+async def test_a_relay_that_starts_while_redis_hangs_answers_before_that_does(
+    fleet: Fleet, http: aiohttp.ClientSession
+) -> None:
+    os.kill(fleet.redis.process.pid, signal.SIGSTOP)
+    try:
+        with capture_logs() as logs:
+            async with fleet.member("one") as relay:
+                await identify(http, relay, "ada")
+                assert spooled(relay) == 1
+    finally:
+        os.kill(fleet.redis.process.pid, signal.SIGCONT)
+
+    [unavailable] = [line for line in logs if line["event"] == "outbox.unavailable"]
+    assert unavailable["detail"] == f"no answer within {OPEN_SECONDS:g} s; see whether it is well"
+
+
 async def test_a_spool_in_a_file_outlives_its_relay(fleet: Fleet, http: aiohttp.ClientSession) -> None:
     fleet.redis.kill()
     async with fleet.member("one", spool="sqlite:///spool.db") as relay:
@@ -130,6 +147,24 @@ async def test_a_redis_without_memory_is_one_that_is_away(fleet: Fleet, http: ai
             operator.config_set("maxmemory", "0")
 
         await until_all_are_delivered(fleet, ["before", "during"])
+
+
+async def test_a_sender_tells_why_its_redis_takes_no_writes(fleet: Fleet, http: aiohttp.ClientSession) -> None:
+    async with fleet.member("sender", "sender") as sender:
+        with fleet.redis.client() as operator:
+            operator.replicaof("127.0.0.1", "1")
+        async with asyncio.timeout(10):
+            while "FAILING" not in (told := await status_text(http, sender)):
+                await asyncio.sleep(0.1)
+        with fleet.redis.client() as operator:
+            operator.replicaof("NO", "ONE")
+
+    assert re.search(r"FAILING: Redis at .* is a replica, which takes no writes", told)
+
+
+async def status_text(http: aiohttp.ClientSession, relay: Relay) -> str:
+    async with http.get(f"{relay.admin_url}/status.txt") as answer:
+        return await answer.text()
 
 
 async def test_who_was_forgotten_does_not_come_back_out_of_a_spool(fleet: Fleet, http: aiohttp.ClientSession) -> None:

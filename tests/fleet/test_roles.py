@@ -9,10 +9,12 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
+from relay.app import Relay
 from relay.cli import main
+from relay.fleet import Member
 from tests.conftest import APP_ID
 from tests.fleet.conftest import Fleet
-from tests.outbox.servers import redis_server
+from tests.outbox.servers import free_port, redis_server
 from tests.processes import relay_process
 from tests.test_app import identify
 
@@ -92,6 +94,25 @@ async def test_each_member_tells_of_all(fleet: Fleet, http: aiohttp.ClientSessio
 
     for members in (told["members"], json.loads(asked.stdout)["members"]):
         assert sorted(member["role"] for member in members) == ["proxy", "sender"]
+
+
+async def test_a_member_that_is_killed_and_comes_back_is_listed_once(fleet: Fleet) -> None:
+    """Under the name that it had, as its machine and its admin port are the same."""
+    path = fleet.write("proxy", log={"format": "json"}, admin={"port": free_port()})
+    async with fleet.member("sender", "sender") as watcher:
+        known: list[Member] = []
+        for _ in range(2):
+            async with relay_process(path, None, "--role", "proxy"), asyncio.timeout(15):
+                while not (found := await proxies(watcher)) or found == known:
+                    await asyncio.sleep(0.05)
+            known = found
+
+            assert len(known) == 1
+
+
+async def proxies(relay: Relay) -> list[Member]:
+    """Those that its outbox knows of."""
+    return [member for member in await relay.outbox.members(now=0.0) if member.role == "proxy"]
 
 
 async def test_members_name_the_outbox_that_they_share(fleet: Fleet) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relay.model import Attempt, Book, Cause, Coalescing, DeadLetter, Event, JournalEntry, Lane, Lease, Verdict
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.redis import RedisOutbox
 from relay.outbox.sqlite import SqliteOutbox
@@ -95,7 +95,7 @@ def events(times: int, captured_at: float = NOON, *, size: int = 100, lane: Lane
 async def fill(outbox: Outbox, size: int, *, at_once: int = 1) -> None:
     """Put events with bodies of *size* bytes until the outbox takes no more."""
     while True:
-        await outbox.put(events(at_once, size=size), [], {})
+        await outbox.put(Put(events(at_once, size=size)))
 
 
 def dead_letter(captured_at: float = NOON, *, size: int = 100) -> DeadLetter:

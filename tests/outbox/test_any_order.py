@@ -31,7 +31,7 @@ from relay.model import (
     Which,
     Who,
 )
-from relay.outbox import AHEAD_SECONDS
+from relay.outbox import AHEAD_SECONDS, Put
 from tests.outbox.boxes import EVERY_CALL, LANE, NOON, OTHER_LANE, make_outbox, noted
 
 CAUSE = Cause("refused_by_heap")
@@ -272,7 +272,11 @@ class AnyOrder(RuleBasedStateMachine):
         letters = [DeadLetter(event, cause) for event, cause in dead]
         fingerprints = {event.key: len(event.body) for event in events if event.environment in remembering}
         coalescing = Coalescing(fingerprints, dict.fromkeys(remembering, 100), {}, latest)
-        self.runner.run(self.outbox.put(events, letters, {}, [*skipped, *(entries if journal else ())], coalescing))
+        self.runner.run(
+            self.outbox.put(
+                Put(events, letters, journal=[*skipped, *(entries if journal else ())], coalescing=coalescing)
+            )
+        )
 
         known, before = set(self.model.stored), {lane: len(self.model.waiting(lane)) for lane in (LANE, OTHER_LANE)}
         places = {(event.lane, latest[event.environment]) for event in events if event.environment in latest}
@@ -291,7 +295,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(environment=environments, book=st.sampled_from(["skipped", "refused"]), count=st.integers(1, 5))
     def tally(self, environment: str, book: str, count: int) -> None:
-        self.runner.run(self.outbox.put([], [], {(environment, book, REASONS[book]): count}))
+        self.runner.run(self.outbox.put(Put(tally={(environment, book, REASONS[book]): count})))
 
         self.model.totals[environment, book, REASONS[book]] += count
         self.model.totals[environment, "captured", ""] += count
@@ -299,7 +303,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(environment=environments, identity=identities, times=st.integers(1, 3), at=moments)
     def repeat(self, environment: str, identity: str, times: int, at: float) -> None:
         repeats = {(environment, identity): Repeats(times, at)}
-        self.runner.run(self.outbox.put([], [], {}, (), Coalescing(repeats=repeats)))
+        self.runner.run(self.outbox.put(Put(coalescing=Coalescing(repeats=repeats))))
 
         _, number = self.model.sent.get((environment, identity), (None, 0))
         if noted := self.model.journal.get(number):

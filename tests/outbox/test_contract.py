@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from relay.errors import OutboxFull
 from relay.model import Book, Cause, Level, Ready, Settlement
-from relay.outbox import AHEAD_SECONDS, Outbox
+from relay.outbox import AHEAD_SECONDS, Outbox, Put
 from tests.outbox.boxes import (
     ANY,
     LANE,
@@ -32,7 +32,7 @@ from tests.outbox.boxes import (
 async def test_an_event_comes_back_as_it_was_put(outbox: Outbox) -> None:
     put = replace(event(NOON + 0.123456), identity="Zoë\u0000 \U0001f600", body=bytes(range(256)))
 
-    await outbox.put([put], [], {})
+    await outbox.put(Put([put]))
 
     assert taken(await claim(outbox, NOON + 1)) == [put]
 
@@ -40,8 +40,8 @@ async def test_an_event_comes_back_as_it_was_put(outbox: Outbox) -> None:
 async def test_captured_is_the_sum_of_events_dead_letters_and_tally(outbox: Outbox) -> None:
     tally = {("production", "skipped", "not_flags"): 3, ("production", "refused", "memory"): 4}
 
-    await outbox.put(events(2), [dead_letter()], tally)
-    await outbox.put([], [], {("production", "skipped", "not_flags"): 1})
+    await outbox.put(Put(events(2), [dead_letter()], tally))
+    await outbox.put(Put(tally={("production", "skipped", "not_flags"): 1}))
 
     assert await book(outbox) == Book(
         captured=11,
@@ -54,10 +54,10 @@ async def test_captured_is_the_sum_of_events_dead_letters_and_tally(outbox: Outb
 
 async def test_a_key_that_waits_is_left_as_it_is_and_not_counted_again(outbox: Outbox) -> None:
     first = event()
-    await outbox.put([first], [], {})
+    await outbox.put(Put([first]))
 
-    await outbox.put([replace(first, body=b"another")], [], {})
-    await outbox.put([fresh := event(), replace(fresh, body=b"another")], [], {})
+    await outbox.put(Put([replace(first, body=b"another")]))
+    await outbox.put(Put([fresh := event(), replace(fresh, body=b"another")]))
 
     assert taken(await claim(outbox)) == [first, fresh]
     assert (await book(outbox)).captured == 2
@@ -65,9 +65,9 @@ async def test_a_key_that_waits_is_left_as_it_is_and_not_counted_again(outbox: O
 
 async def test_a_key_that_is_dead_is_left_as_it_is_and_not_counted_again(outbox: Outbox) -> None:
     letter = dead_letter()
-    await outbox.put([], [letter], {})
+    await outbox.put(Put(dead_letters=[letter]))
 
-    await outbox.put([letter.event], [letter], {})
+    await outbox.put(Put([letter.event], [letter]))
 
     assert await book(outbox) == Book(captured=1, dead_letters={"identity_too_long": 1})
     assert taken(await claim(outbox)) == []
@@ -76,18 +76,18 @@ async def test_a_key_that_is_dead_is_left_as_it_is_and_not_counted_again(outbox:
 async def test_a_key_is_forgotten_once_its_event_was_delivered(outbox: Outbox) -> None:
     """The outbox remembers what it holds; that Heap has a key already is Heap's to know."""
     first = event()
-    await outbox.put([first], [], {})
+    await outbox.put(Put([first]))
     lease = await claim(outbox)
     await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
 
-    await outbox.put([first], [], {})
+    await outbox.put(Put([first]))
 
     assert taken(await claim(outbox)) == [first]
 
 
 async def test_new_events_are_due_since_they_were_captured(outbox: Outbox) -> None:
     later, earlier, same = event(NOON + 2), event(NOON + 1), event(NOON + 2)
-    await outbox.put([later, earlier, same], [], {})
+    await outbox.put(Put([later, earlier, same]))
 
     assert taken(await claim(outbox, NOON + 0.5)) == []
     assert taken(await claim(outbox, NOON + 2)) == [earlier, later, same]
@@ -98,10 +98,10 @@ async def test_events_that_do_not_fit_are_refused_whole_and_nothing_stored_is_lo
 ) -> None:
     async with opened(make_outbox(backend, tmp_path, max_bytes=400_000)) as outbox:
         stored = events(10, size=10_000)
-        await outbox.put(stored, [], {})
+        await outbox.put(Put(stored))
 
         with pytest.raises(OutboxFull, match="full"):
-            await outbox.put(events(40, size=10_000), [dead_letter()], {("production", "skipped", "not_flags"): 1})
+            await outbox.put(Put(events(40, size=10_000), [dead_letter()], {("production", "skipped", "not_flags"): 1}))
 
         assert await book(outbox) == Book(captured=10, waiting=10)
         assert taken(await claim(outbox)) == stored
@@ -115,10 +115,10 @@ async def test_a_full_outbox_takes_a_tally_and_has_room_again_once_events_are_de
             await fill(outbox, 10_000)
         stored = (await book(outbox)).captured
 
-        await outbox.put([], [], {("production", "refused", "outbox_full"): 1})
+        await outbox.put(Put(tally={("production", "refused", "outbox_full"): 1}))
         lease = await claim(outbox)
         await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
-        await outbox.put(events(stored, size=10_000), [], {})
+        await outbox.put(Put(events(stored, size=10_000)))
 
         assert await book(outbox) == Book(
             captured=2 * stored + 1, delivered=stored, waiting=stored, refused={"outbox_full": 1}
@@ -142,7 +142,7 @@ async def test_usage_stays_within_the_capacity_and_counts_what_events_take(backe
 
 
 async def test_an_arrival_before_the_call_is_not_missed(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
 
     await asyncio.wait_for(outbox.arrival(LANE, 60), 5)
 
@@ -151,13 +151,13 @@ async def test_an_arrival_during_the_call_ends_it(outbox: Outbox) -> None:
     waiting = asyncio.create_task(outbox.arrival(LANE, 60))
     await asyncio.sleep(0)
 
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
 
     await asyncio.wait_for(waiting, 5)
 
 
 async def test_an_arrival_is_told_once_and_only_to_its_lane(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     await outbox.arrival(LANE, 60)
 
     for lane in (LANE, OTHER_LANE):
@@ -173,7 +173,7 @@ async def test_waiting_for_an_arrival_ends_after_the_timeout(outbox: Outbox) -> 
 
 
 async def test_a_claimed_event_is_seen_by_nobody_else_before_the_lease_ends(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     await claim(outbox)
 
     assert taken(await claim(outbox, NOON + 59.9)) == []
@@ -182,35 +182,35 @@ async def test_a_claimed_event_is_seen_by_nobody_else_before_the_lease_ends(outb
 
 async def test_claims_come_in_order_of_due_time_then_of_arrival(outbox: Outbox) -> None:
     first, second, third = events(3)
-    await outbox.put([first, second, third], [], {})
+    await outbox.put(Put([first, second, third]))
     lease = await claim(outbox, limit=1)
     await outbox.settle(lease.token, Settlement(retry={ids(lease)[0]: NOON + 5}), now=NOON)
-    await outbox.put([early := event(NOON - 1), late := event(NOON + 6)], [], {})
+    await outbox.put(Put([early := event(NOON - 1), late := event(NOON + 6)]))
 
     assert taken(await claim(outbox, NOON + 10)) == [early, second, third, first, late]
 
 
 async def test_a_claim_takes_at_most_its_limit(outbox: Outbox) -> None:
-    await outbox.put(put := events(5), [], {})
+    await outbox.put(Put(put := events(5)))
 
     assert taken(await claim(outbox, limit=3)) == put[:3]
     assert taken(await claim(outbox, limit=3)) == put[3:]
 
 
 async def test_a_claim_takes_at_most_its_bytes_of_bodies(outbox: Outbox) -> None:
-    await outbox.put(put := events(5), [], {})
+    await outbox.put(Put(put := events(5)))
 
     assert taken(await claim(outbox, max_bytes=300)) == put[:3]
 
 
 async def test_a_claim_takes_the_first_event_whatever_its_size(outbox: Outbox) -> None:
-    await outbox.put(put := [event(size=5000), event(size=1)], [], {})
+    await outbox.put(Put(put := [event(size=5000), event(size=1)]))
 
     assert taken(await claim(outbox, max_bytes=300)) == put[:1]
 
 
 async def test_a_claim_takes_only_its_own_lane(outbox: Outbox) -> None:
-    await outbox.put([*events(2, lane=OTHER_LANE), mine := event()], [], {})
+    await outbox.put(Put([*events(2, lane=OTHER_LANE), mine := event()]))
 
     assert taken(await claim(outbox)) == [mine]
 
@@ -220,7 +220,7 @@ async def test_a_lane_without_due_events_gives_a_lease_without_claims(outbox: Ou
 
 
 async def test_every_claim_has_a_token_of_its_own(outbox: Outbox) -> None:
-    await outbox.put(events(2), [], {})
+    await outbox.put(Put(events(2)))
 
     assert (await claim(outbox, limit=1)).token != (await claim(outbox, limit=1)).token
 
@@ -228,20 +228,20 @@ async def test_every_claim_has_a_token_of_its_own(outbox: Outbox) -> None:
 async def test_a_due_time_more_than_ten_minutes_ahead_counts_as_reached(outbox: Outbox) -> None:
     """The clock jumped back: nothing waits until it is there again."""
     far, farther = event(NOON + AHEAD_SECONDS + 1), event(NOON + 86_400)
-    await outbox.put([farther, event(NOON + AHEAD_SECONDS), far, now := event()], [], {})
+    await outbox.put(Put([farther, event(NOON + AHEAD_SECONDS), far, now := event()]))
 
     assert taken(await claim(outbox)) == [now, far, farther]
 
 
 async def test_a_lease_made_before_the_clock_jumped_back_ends_at_once(outbox: Outbox) -> None:
-    await outbox.put(put := events(1), [], {})
+    await outbox.put(Put(put := events(1)))
     await claim(outbox)
 
     assert taken(await claim(outbox, NOON - 3600)) == put
 
 
 async def test_peek_tells_what_a_claim_would_find(outbox: Outbox) -> None:
-    await outbox.put([event(NOON - 3, size=10), event(NOON - 1, size=20), *events(3), event(NOON + 7)], [], {})
+    await outbox.put(Put([event(NOON - 3, size=10), event(NOON - 1, size=20), *events(3), event(NOON + 7)]))
 
     assert await peek(outbox) == Ready(5, 330, NOON - 3, NOON + 7)
     assert await peek(outbox, limit=2) == Ready(2, 30, NOON - 3, NOON + 7)
@@ -250,7 +250,7 @@ async def test_peek_tells_what_a_claim_would_find(outbox: Outbox) -> None:
 
 
 async def test_peek_names_the_moment_when_a_lease_ends(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     await claim(outbox)
 
     assert await peek(outbox) == Ready(0, 0, None, NOON + 60)
@@ -268,7 +268,7 @@ async def peek(outbox: Outbox, *, limit: int = 1000, max_bytes: int = ANY) -> Re
 
 
 async def test_books_are_kept_by_environment(outbox: Outbox) -> None:
-    await outbox.put([event(environment="production"), event(environment="staging")], [], {})
+    await outbox.put(Put([event(environment="production"), event(environment="staging")]))
 
     assert await outbox.books() == {
         "production": Book(captured=1, waiting=1),
@@ -285,7 +285,7 @@ async def test_every_storage_has_an_installation_of_its_own(backend: str, tmp_pa
 async def test_levels_tell_what_waits_and_since_when_by_lane_and_environment(outbox: Outbox) -> None:
     put = [event(NOON, size=1), event(NOON - 5, size=20), event(NOON - 2, size=300)]
     others = [event(environment="staging"), event(lane=OTHER_LANE)]
-    await outbox.put([*put, *others], [], {})
+    await outbox.put(Put([*put, *others]))
     lease = await claim(outbox, limit=1)
     assert set(await outbox.levels()) == {
         Level(LANE, "production", 3, 321, NOON - 5),
@@ -299,7 +299,7 @@ async def test_levels_tell_what_waits_and_since_when_by_lane_and_environment(out
 
 
 async def test_a_level_that_was_emptied_is_not_told(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     lease = await claim(outbox)
     await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
 
@@ -307,7 +307,7 @@ async def test_a_level_that_was_emptied_is_not_told(outbox: Outbox) -> None:
 
 
 async def test_dead_letters_are_counted_by_reason(outbox: Outbox) -> None:
-    await outbox.put(events(2), [dead_letter(), dead_letter()], {})
+    await outbox.put(Put(events(2), [dead_letter(), dead_letter()]))
     first, second = ids(lease := await claim(outbox))
     causes = {first: Cause("refused_by_heap", "one"), second: Cause("refused_by_heap", "two")}
     await outbox.settle(lease.token, Settlement(dead_letter=causes), now=NOON)

@@ -6,7 +6,8 @@ from msgspec.structs import fields
 
 from relay.errors import OutboxError
 from relay.model import Cause, Coalescing, DeadLetter, Repeats
-from relay.outbox.envelope import FORMAT, Put, seal, unseal
+from relay.outbox import Put
+from relay.outbox.envelope import FORMAT, seal, unseal
 from tests.outbox.boxes import event, noted
 
 # Half a character, which JSON can spell and UTF-8 cannot.

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from relay.errors import OutboxError, OutboxFull
 from relay.model import Book, Settlement
+from relay.outbox import Put
 from relay.outbox.sqlite import SqliteOutbox
 from tests.outbox.boxes import LANE, NOON, ROOMY, events, fill, opened, tried
 from tests.outbox.disks import mounted, take_room
@@ -78,16 +79,16 @@ def remount(folder: Path, how: str) -> None:
 
 async def test_a_full_disk_refuses_new_events_and_takes_them_once_there_is_room(small_disk: Path) -> None:
     async with opened(sqlite_outbox(small_disk / "outbox.db")) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
         ballast = take_room(small_disk, leave=2**20)
 
         with pytest.raises(OutboxFull, match=r"outbox\.db is full: .* are free on the disk, and .*; free some space"):
-            await outbox.put(events(1), [], {})
-        await outbox.put([], [], {("production", "refused", "outbox_full"): 1})
+            await outbox.put(Put(events(1)))
+        await outbox.put(Put(tally={("production", "refused", "outbox_full"): 1}))
         assert re.search(r"outbox\.db is full: .* are free on the disk", (await outbox.usage()).obstacle)
 
         ballast.unlink()
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
         assert (await outbox.usage()).obstacle == ""
         assert await outbox.books() == {"production": Book(captured=11, waiting=10, refused={"outbox_full": 1})}
 
@@ -106,14 +107,14 @@ async def test_a_relay_that_filled_its_disk_delivers_all_of_it_and_takes_new_eve
 
         assert await deliver_all(outbox) == waiting
 
-        await outbox.put(events(10, size=size), [], {})
+        await outbox.put(Put(events(10, size=size)))
         assert (await outbox.books())["production"].waiting == 10
 
 
 async def test_a_disk_without_a_bound_is_never_full(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "0") as disk:
         async with opened(sqlite_outbox(disk / "outbox.db")) as outbox:
-            await outbox.put(events(5), [], {})
+            await outbox.put(Put(events(5)))
 
 
 async def test_a_disk_that_is_full_at_the_start_is_named_and_used_once_there_is_room(small_disk: Path) -> None:
@@ -124,7 +125,7 @@ async def test_a_disk_that_is_full_at_the_start_is_named_and_used_once_there_is_
         await outbox.open()
 
     ballast.unlink()
-    await until_it_works(lambda: outbox.put(events(5), [], {}))
+    await until_it_works(lambda: outbox.put(Put(events(5))))
     assert await count(outbox) == 5
     await outbox.close()
 
@@ -133,6 +134,7 @@ FILLS_ITS_LIMIT = """
 import asyncio, resource, sys
 from pathlib import Path
 from relay.errors import OutboxError
+from relay.outbox import Put
 from relay.outbox.sqlite import SqliteOutbox
 from tests.outbox.boxes import event
 
@@ -143,14 +145,14 @@ async def main():
     stored = 0
     try:
         while True:
-            await outbox.put([event(size=1000)], [], {})
+            await outbox.put(Put([event(size=1000)]))
             stored += 1
     except OutboxError:
         pass
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     while True:
         try:
-            await outbox.put([event(size=1000)], [], {})
+            await outbox.put(Put([event(size=1000)]))
             break
         except OutboxError:
             await asyncio.sleep(0.1)
@@ -182,14 +184,14 @@ async def test_a_read_only_disk_is_named_and_used_once_it_can_be_written(small_d
         await outbox.open()
 
     remount(small_disk, "rw")
-    await until_it_works(lambda: outbox.put(events(5), [], {}))
+    await until_it_works(lambda: outbox.put(Put(events(5))))
     await outbox.close()
 
 
 async def test_a_read_only_file_is_named_and_left_alone(small_disk: Path) -> None:
     path = small_disk / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
     before = path.read_bytes()
     remount(small_disk, "ro")
 
@@ -207,7 +209,7 @@ async def test_a_read_only_file_is_named_and_left_alone(small_disk: Path) -> Non
 async def test_a_damaged_file_fails_calls_until_it_is_moved_away(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(500, size=1000), [], {})
+        await outbox.put(Put(events(500, size=1000)))
     with path.open("r+b") as file:  # all but the first page, which says that this is an outbox
         file.seek(4096)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
@@ -218,7 +220,7 @@ async def test_a_damaged_file_fails_calls_until_it_is_moved_away(tmp_path: Path)
     assert b"\xa5" * 4096 in path.read_bytes()
 
     path.rename(tmp_path / "kept.db")
-    await until_it_works(lambda: outbox.put(events(1), [], {}))
+    await until_it_works(lambda: outbox.put(Put(events(1))))
     assert await outbox.books() == {"production": Book(captured=1, waiting=1)}
     await outbox.close()
 
@@ -229,19 +231,19 @@ async def test_a_file_that_is_damaged_while_it_is_open_takes_nothing_more_and_re
     """The writer's cached pages would go on for a while, into what no reader can read."""
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(500, size=1000), [], {})
+        await outbox.put(Put(events(500, size=1000)))
         await outbox.forget("nobody")  # it empties the log into the file
         await asyncio.to_thread(spoil, path, "books")
         with capture_logs() as logs, pytest.raises(OutboxError, match="is damaged"):
             await outbox.books()
 
         with pytest.raises(OutboxError, match="is damaged"):
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
         assert [line["event"] for line in logs if line["event"] == "outbox.recovered"] == []
 
         path.rename(tmp_path / "kept.db")
         (tmp_path / "outbox.db-wal").unlink(missing_ok=True)
-        await until_it_works(lambda: outbox.put(events(1), [], {}))
+        await until_it_works(lambda: outbox.put(Put(events(1))))
         assert await outbox.books() == {"production": Book(captured=1, waiting=1)}
 
 
@@ -249,19 +251,19 @@ async def test_a_file_replaced_by_rubbish_is_never_written_to_and_a_good_copy_is
     path, copy, rubbish = tmp_path / "outbox.db", tmp_path / "copy.db", tmp_path / "rubbish"
     rubbish.write_bytes(b"rubbish" * 5000)
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
     shutil.copy(path, copy)
 
     async with opened(sqlite_outbox(path)) as outbox:
         assert await count(outbox) == 5
         rubbish.rename(path)
         with capture_logs() as logs, pytest.raises(OutboxError, match=r"outbox\.db is not a SQLite file"):
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
         assert [line["event"] for line in logs] == ["outbox.replaced"]
         assert path.read_bytes() == b"rubbish" * 5000
 
         copy.rename(path)
-        await until_it_works(lambda: outbox.put(events(1), [], {}))
+        await until_it_works(lambda: outbox.put(Put(events(1))))
         assert await count(outbox) == 6
         assert (await outbox.books())["production"].waiting == 6
 
@@ -279,11 +281,11 @@ async def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
     """What is written to a deleted file is gone with the process, so a put must not return then."""
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
         remove(path)
 
         with capture_logs():
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
 
         assert path.exists()
         assert await count(outbox) == 1
@@ -293,11 +295,11 @@ async def test_a_file_moved_away_takes_along_all_that_was_put_and_leaves_the_nex
     """SQLite keeps the latest changes in a log that goes by the file's name."""
     path, away = tmp_path / "outbox.db", tmp_path / "away.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
         path.rename(away)
 
         with capture_logs():
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
 
         assert await count(outbox) == 1
     async with opened(sqlite_outbox(away)) as moved:
@@ -313,7 +315,7 @@ async def test_what_is_put_after_a_file_was_replaced_survives_a_kill_whoever_not
     path, killed = tmp_path / "outbox.db", tmp_path / "killed"
     killed.mkdir()
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
         await outbox.books()
         how(path)
 
@@ -321,9 +323,9 @@ async def test_what_is_put_after_a_file_was_replaced_survives_a_kill_whoever_not
             if first == "reader":
                 with pytest.raises(OutboxError, match="was moved away or replaced"):
                     await outbox.books()
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
             assert (await outbox.books())["production"].waiting == 1
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
         for name in ("outbox.db", "outbox.db-wal"):
             shutil.copy(tmp_path / name, killed)
 
@@ -336,11 +338,11 @@ async def test_a_reader_finds_a_good_copy_by_itself(tmp_path: Path) -> None:
     """There may be nothing to write until somebody has read."""
     path, copy = tmp_path / "outbox.db", tmp_path / "copy.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
     shutil.copy(path, copy)
 
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
         await outbox.books()
         copy.rename(path)
 
@@ -353,7 +355,7 @@ async def test_a_reader_finds_a_good_copy_by_itself(tmp_path: Path) -> None:
 async def test_rubbish_beside_the_log_of_a_killed_relay_is_never_written_to(tmp_path: Path) -> None:
     path, log = tmp_path / "outbox.db", tmp_path / "outbox.db-wal"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
         left_behind = log.read_bytes()
     path.write_bytes(b"rubbish" * 5000)
     log.write_bytes(left_behind)
@@ -370,7 +372,7 @@ async def test_rubbish_beside_the_log_of_a_killed_relay_is_never_written_to(tmp_
 async def test_the_log_of_a_file_that_was_moved_away_after_a_kill_is_kept(tmp_path: Path) -> None:
     path, log = tmp_path / "outbox.db", tmp_path / "outbox.db-wal"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(5), [], {})
+        await outbox.put(Put(events(5)))
         left_behind = log.read_bytes()
     move_away(path)
     log.write_bytes(left_behind)
@@ -381,7 +383,7 @@ async def test_the_log_of_a_file_that_was_moved_away_after_a_kill_is_kept(tmp_pa
 
     assert log.read_bytes() == left_behind
     log.rename(tmp_path / "away.db-wal")
-    await until_it_works(lambda: outbox.put(events(1), [], {}))
+    await until_it_works(lambda: outbox.put(Put(events(1))))
     await outbox.close()
 
 
@@ -397,20 +399,20 @@ async def test_a_storage_that_failed_is_not_asked_again_at_every_call(tmp_path: 
 
     path.unlink()
     with pytest.raises(OutboxError) as second:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
     assert str(first.value) == str(second.value)
-    await until_it_works(lambda: outbox.put(events(1), [], {}))
+    await until_it_works(lambda: outbox.put(Put(events(1))))
     await outbox.close()
 
 
 async def test_status_never_waits_for_a_commit(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
         guest = sqlite3.connect(path, isolation_level=None)
         guest.execute("BEGIN IMMEDIATE")
-        put = asyncio.create_task(outbox.put(events(1), [], {}))
+        put = asyncio.create_task(outbox.put(Put(events(1))))
 
         async with asyncio.timeout(1):
             await outbox.books()

@@ -17,6 +17,7 @@ import pytest
 
 from relay.errors import OutboxError, OutboxInUse, OutboxOutdated
 from relay.model import Attempt, Book, Lane, Level
+from relay.outbox import Put
 from relay.outbox.bookkeeping import identity_fingerprint
 from relay.outbox.owner import find_owner
 from relay.outbox.schema import MIGRATIONS, migrate, recognise
@@ -53,7 +54,7 @@ async def test_the_folder_and_every_file_are_for_the_relays_user_alone(tmp_path:
     path = tmp_path / "made" / "here" / "outbox.db"
 
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
         assert mode(path.parent) == mode(path.parent.parent) == 0o700
         files = sorted(path.parent.iterdir())
@@ -72,7 +73,7 @@ async def test_a_file_that_others_may_read_is_closed_to_them(tmp_path: Path) -> 
 async def test_what_was_put_is_there_after_closing_in_one_file(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(put := events(3), [], {})
+        await outbox.put(Put(put := events(3)))
     assert not path.with_name("outbox.db-wal").exists()
 
     async with opened(sqlite_outbox(path)) as outbox:
@@ -134,7 +135,7 @@ async def test_a_file_is_free_once_its_owner_closed_it(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     for _ in range(2):
         async with opened(sqlite_outbox(path)) as outbox:
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
 
 
 async def test_the_owner_can_be_asked_for_without_becoming_it(tmp_path: Path) -> None:
@@ -171,8 +172,8 @@ def opened_times(path: Path) -> int:
 async def test_a_guest_works_beside_the_owner(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as owner, opened(sqlite_outbox(path, guest=True)) as guest:
-        await owner.put(events(1), [], {})
-        await guest.put(events(1), [], {})
+        await owner.put(Put(events(1)))
+        await guest.put(Put(events(1)))
 
         assert await owner.books() == await guest.books() == {"production": Book(captured=2, waiting=2)}
 
@@ -216,7 +217,7 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Pat
 async def test_a_file_of_an_older_version_is_migrated_with_what_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(2), [], {})
+        await outbox.put(Put(events(2)))
 
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         migrate(database, [*MIGRATIONS, "ALTER TABLE events ADD COLUMN mood TEXT DEFAULT 'calm'"])
@@ -399,6 +400,7 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 PUTS_FOR_EVER = """
 import asyncio, sys
 from pathlib import Path
+from relay.outbox import Put
 from relay.outbox.sqlite import SqliteOutbox
 from tests.outbox.boxes import event
 
@@ -407,7 +409,7 @@ async def main():
     await outbox.open()
     number = 0
     while True:
-        await outbox.put([event(key=f"{number:036x}"), event(key=f"{number + 1:036x}")], [], {})
+        await outbox.put(Put([event(key=f"{number:036x}"), event(key=f"{number + 1:036x}")]))
         number += 2
         print(number, flush=True)
 
@@ -458,7 +460,7 @@ async def test_a_file_that_a_kill_left_half_copied_is_whole_again_with_its_log(
 ) -> None:
     path = tmp_path / "outbox.db"
     async with opened(sqlite_outbox(path)) as outbox:
-        await outbox.put(events(50, size=1000), [], {})
+        await outbox.put(Put(events(50, size=1000)))
         killed = copy_as_killed(path, tmp_path / "killed", copied)
 
     async with opened(sqlite_outbox(killed, guest=guest)) as outbox:

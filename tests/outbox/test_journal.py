@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from relay.errors import OutboxFull
 from relay.model import Cause, Event, Fate, JournalEntry, Settlement, Trace, Verdict
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from tests.outbox.boxes import (
     EVERY_CALL,
     NOON,
@@ -32,7 +32,7 @@ async def trace(outbox: Outbox, identity: str = "ada", *, limit: int = 100, now:
 
 
 async def put(outbox: Outbox, *put: Event) -> None:
-    await outbox.put(put, [], {}, [noted(one) for one in put])
+    await outbox.put(Put(put, journal=[noted(one) for one in put]))
 
 
 async def place(outbox: Outbox, now: float = NOON) -> Fate:
@@ -66,7 +66,7 @@ async def test_an_evaluation_is_found_by_its_identity(outbox: Outbox) -> None:
 
 @pytest.mark.parametrize("identity", ["", "Zo\u00eb\u0000 \U0001f600", "\ud800"])
 async def test_any_text_may_be_an_identity(outbox: Outbox, identity: str) -> None:
-    await outbox.put([], [], {}, [replace(noted(event(), sent=False), identity=identity)])
+    await outbox.put(Put(journal=[replace(noted(event(), sent=False), identity=identity)]))
 
     assert len(await trace(outbox, identity)) == 1
 
@@ -86,7 +86,7 @@ async def test_the_evaluations_of_one_put_are_in_the_order_they_came_in(outbox: 
 
 async def test_what_was_not_sent_is_found_with_its_reason(outbox: Outbox) -> None:
     skipped = noted(event(), verdict=Verdict(False, "sampled_out"), sent=False)
-    await outbox.put(events(1), [], {("production", "skipped", "sampled_out"): 2}, [skipped, skipped])
+    await outbox.put(Put(events(1), tally={("production", "skipped", "sampled_out"): 2}, journal=[skipped, skipped]))
 
     one, other = await trace(outbox)
 
@@ -97,7 +97,7 @@ async def test_what_was_not_sent_is_found_with_its_reason(outbox: Outbox) -> Non
 async def test_what_could_never_be_sent_is_found_as_a_dead_letter(outbox: Outbox) -> None:
     letter = dead_letter()
     verdict = Verdict(False, "identity_too_long")
-    await outbox.put([], [letter], {}, [noted(letter.event, verdict=verdict)])
+    await outbox.put(Put(dead_letters=[letter], journal=[noted(letter.event, verdict=verdict)]))
 
     (found,) = await trace(outbox)
 
@@ -108,7 +108,7 @@ async def test_an_entry_whose_key_was_stored_already_adds_nothing(outbox: Outbox
     await put(outbox, one := event())
 
     await put(outbox, one, one)
-    await outbox.put([fresh := event(), fresh], [], {}, [noted(fresh), noted(fresh)])
+    await outbox.put(Put([fresh := event(), fresh], journal=[noted(fresh), noted(fresh)]))
 
     assert [found.key for found in await trace(outbox)] == [fresh.key, one.key]
 
@@ -236,7 +236,7 @@ async def test_an_event_that_was_dropped_is_gone(outbox: Outbox) -> None:
 
 
 async def test_an_event_without_an_entry_is_settled_like_any_other(outbox: Outbox) -> None:
-    await outbox.put(events(2), [], {})
+    await outbox.put(Put(events(2)))
     lease = await claim(outbox)
 
     settlement = Settlement(ack=frozenset(ids(lease)), attempts=dict.fromkeys(ids(lease), (tried(0, "delivered 200"),)))
@@ -256,7 +256,7 @@ def entry(number: int, *, size: int = 0) -> JournalEntry:
 async def test_the_oldest_entries_go(backend: str, tmp_path: Path) -> None:
     async with opened(make_outbox(backend, tmp_path, journal_entries=10)) as outbox:
         for number in range(0, 40, 4):
-            await outbox.put([], [], {}, [entry(number + more) for more in range(4)])
+            await outbox.put(Put(journal=[entry(number + more) for more in range(4)]))
 
         assert [found.at - NOON for found in await trace(outbox)] == list(range(39, 29, -1))
 
@@ -270,7 +270,7 @@ async def test_a_journal_of_no_entries_keeps_none(backend: str, tmp_path: Path) 
 
 async def test_a_journal_that_is_kept_shorter_than_before_becomes_so(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
-        await outbox.put([], [], {}, [entry(number) for number in range(900)])
+        await outbox.put(Put(journal=[entry(number) for number in range(900)]))
 
     async with opened(make_outbox("sqlite", tmp_path, journal_entries=5)) as outbox:
         for _ in range(2):
@@ -283,7 +283,7 @@ async def test_the_journal_leaves_room_for_events(backend: str, tmp_path: Path) 
     """However much its entries take: the outbox would be full for ever otherwise."""
     async with opened(make_outbox(backend, tmp_path, max_bytes=1_000_000)) as outbox:
         for number in range(300):
-            await outbox.put([], [], {}, [entry(number, size=10_000)])
+            await outbox.put(Put(journal=[entry(number, size=10_000)]))
         assert 1 < len(await trace(outbox)) < 20
 
         with pytest.raises(OutboxFull):
@@ -295,7 +295,7 @@ async def test_the_journal_leaves_room_for_events(backend: str, tmp_path: Path) 
 async def test_properties_that_many_have_are_stored_once(outbox: Outbox) -> None:
     before = await outbox.usage()
 
-    await outbox.put([], [], {}, [replace(noted(event(), sent=False), properties=b"x" * 10_000)] * 500)
+    await outbox.put(Put(journal=[replace(noted(event(), sent=False), properties=b"x" * 10_000)] * 500))
 
     assert len(await trace(outbox, limit=1000)) == 500
     assert (await outbox.usage()).size - before.size < 1_000_000
@@ -305,7 +305,7 @@ async def test_properties_that_nobody_has_any_more_make_room(backend: str, tmp_p
     async with opened(make_outbox(backend, tmp_path, journal_entries=10)) as outbox:
         sizes = []
         for number in range(200):
-            await outbox.put([], [], {}, [entry(number, size=10_000), entry(number // 10)])
+            await outbox.put(Put(journal=[entry(number, size=10_000), entry(number // 10)]))
             sizes.append((await outbox.usage()).size)
 
     assert max(sizes[100:]) <= max(sizes[:100])
@@ -321,7 +321,7 @@ def names(folder: Path, text: str) -> bool:
 
 async def test_the_file_does_not_name_whom_the_journal_is_about(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
-        await outbox.put([], [], {}, [replace(entry(1), identity="ada.lovelace@example.com")])
+        await outbox.put(Put(journal=[replace(entry(1), identity="ada.lovelace@example.com")]))
 
         assert not names(tmp_path, "lovelace")
         assert len(await trace(outbox, "ada.lovelace@example.com")) == 1

@@ -9,7 +9,8 @@ import pytest
 
 from relay.errors import OutboxError
 from relay.model import Coalescing, DeadLetter, JournalEntry, Repeats
-from relay.outbox.puts import Put, decode, encode, joined
+from relay.outbox import Put
+from relay.outbox.puts import decode, encode, joined
 from relay.outbox.room import KEPT_ENTRIES, SMALL_ENTRIES
 from relay.outbox.sqlite import SqliteOutbox
 from tests.outbox.boxes import (
@@ -36,9 +37,9 @@ def kept(folder: Path) -> int:
 
 async def test_a_small_put_is_kept_until_somebody_looks(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
-        await outbox.put(events(1), [], {})  # from which it knows that there is room
+        await outbox.put(Put(events(1)))  # from which it knows that there is room
 
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
         assert kept(tmp_path) == 1
 
         assert (await book(outbox)).waiting == 2
@@ -49,7 +50,7 @@ async def test_what_is_kept_is_claimed_like_the_rest(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
         put = events(3)
         for one in put:
-            await outbox.put([one], [], {})
+            await outbox.put(Put([one]))
 
         assert taken(await claim(outbox)) == put
 
@@ -57,7 +58,7 @@ async def test_what_is_kept_is_claimed_like_the_rest(tmp_path: Path) -> None:
 async def test_who_visits_a_file_sees_what_its_owner_kept(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
         for one in events(3):
-            await outbox.put([one], [], {})
+            await outbox.put(Put([one]))
         assert kept(tmp_path) == 2
 
         guest = SqliteOutbox(tmp_path / "outbox.db", max_bytes=ROOMY, dead_letter_share=0.25, guest=True)
@@ -68,7 +69,7 @@ async def test_who_visits_a_file_sees_what_its_owner_kept(tmp_path: Path) -> Non
 async def test_the_next_owner_finds_what_the_last_one_kept(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
         for one in events(3):
-            await outbox.put([one], [], {})
+            await outbox.put(Put([one]))
     assert kept(tmp_path) == 2
 
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
@@ -78,7 +79,7 @@ async def test_the_next_owner_finds_what_the_last_one_kept(tmp_path: Path) -> No
 async def test_no_more_is_kept_than_is_stored_in_a_moment(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
         for _ in range(KEPT_ENTRIES + 100):
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
             assert kept(tmp_path) <= KEPT_ENTRIES
 
 
@@ -95,34 +96,34 @@ async def test_what_depends_on_the_moment_is_stored_at_once(
     tmp_path: Path, dead: Sequence[DeadLetter], coalescing: Coalescing
 ) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
-        await outbox.put(events(1), dead, {}, (), coalescing)
+        await outbox.put(Put(events(1), dead, coalescing=coalescing))
 
         assert kept(tmp_path) == 0
 
 
 async def test_a_large_put_is_stored_at_once(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
-        await outbox.put(events(SMALL_ENTRIES + 1), [], {})
+        await outbox.put(Put(events(SMALL_ENTRIES + 1)))
 
         assert kept(tmp_path) == 0
 
 
 async def test_where_room_is_scarce_nothing_is_kept(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path, max_bytes=2**20)) as outbox:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
         assert kept(tmp_path) == 0
 
 
 async def test_a_kept_put_that_is_damaged_is_no_secret(tmp_path: Path) -> None:
     async with opened(make_outbox("sqlite", tmp_path)) as outbox:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
         with closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)) as database:
             database.execute("INSERT INTO kept (put) VALUES (x'00')")
 

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from relay.model import Book, Coalescing, Event, Lane, Sent, Settlement, Trace, Which
-from relay.outbox import AHEAD_SECONDS, Outbox
+from relay.outbox import AHEAD_SECONDS, Outbox, Put
 from tests.outbox.boxes import LANE, NOON, OTHER_LANE, book, claim, event, ids, noted, taken
 
 NEVER = float("-inf")
@@ -12,7 +12,7 @@ AT_ONCE = Coalescing(latest={"production": 0, "staging": 0})
 
 
 async def put(outbox: Outbox, *put: Event, coalescing: Coalescing = AT_ONCE) -> None:
-    await outbox.put(put, [], {}, [noted(one) for one in put], coalescing)
+    await outbox.put(Put(put, journal=[noted(one) for one in put], coalescing=coalescing))
 
 
 async def waiting(outbox: Outbox, lane: Lane = LANE, now: float = NOON + 99) -> list[Event]:
@@ -65,7 +65,7 @@ async def test_nothing_is_replaced_while_no_more_than_the_tolerated_number_wait(
 
 
 async def test_what_waits_for_other_environments_of_the_lane_counts(outbox: Outbox) -> None:
-    await outbox.put([event(identity=f"{number}", environment="other") for number in range(5)], [], {})
+    await outbox.put(Put([event(identity=f"{number}", environment="other") for number in range(5)]))
 
     for number in range(2):
         await put(outbox, event(NOON + number), coalescing=Coalescing(latest={"production": 4}))
@@ -103,7 +103,7 @@ async def test_an_event_that_comes_late_does_not_replace_a_newer_one(outbox: Out
 
 
 async def test_of_one_put_only_the_newest_waits(outbox: Outbox) -> None:
-    await outbox.put([event(identity="bob")], [], {})
+    await outbox.put(Put([event(identity="bob")]))
 
     await put(outbox, event(NOON), newest := event(NOON + 2), event(NOON + 1))
 

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from relay.model import Book, Cause, DeadLetter, Event, Forgotten, Lane, Level, Settlement, StoredLetter, Which
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from relay.outbox.sqlite import SqliteOutbox
 from tests.outbox.boxes import (
     ANY,
@@ -46,7 +46,7 @@ def letter(made_at: float = NOON, *, reason: str = "refused_by_heap", **facts: s
 
 
 async def stored(outbox: Outbox, *letters: DeadLetter) -> list[StoredLetter]:
-    await outbox.put([], letters, {})
+    await outbox.put(Put(dead_letters=letters))
     return await outbox.dead_letters(Which(), limit=10_000)
 
 
@@ -58,7 +58,7 @@ async def numbers(outbox: Outbox, which: Which) -> list[int]:
 
 
 async def test_a_dead_letter_is_shown_as_it_is_stored(outbox: Outbox) -> None:
-    await outbox.put([one := event(NOON)], [], {})
+    await outbox.put(Put([one := event(NOON)]))
     (number,) = ids(lease := await claim(outbox))
     await outbox.settle(lease.token, Settlement(retry={number: NOON}, attempts={number: [tried(1)]}), now=NOON)
     lease = await claim(outbox)
@@ -69,7 +69,7 @@ async def test_a_dead_letter_is_shown_as_it_is_stored(outbox: Outbox) -> None:
 
 
 async def test_what_expired_was_tried_as_often_as_before(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     (number,) = ids(lease := await claim(outbox))
     await outbox.settle(lease.token, Settlement(retry={number: NOON}, attempts={number: [tried()]}), now=NOON)
 
@@ -129,7 +129,7 @@ async def test_a_replayed_event_is_due_at_once_and_the_same_but_for_its_attempts
 
 async def test_the_age_of_a_replayed_event_counts_from_its_replay(outbox: Outbox) -> None:
     """What expired would expire again at once."""
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     await outbox.sweep(expired_before=LATER, drop_before=NEVER, now=LATER)
     await outbox.replay(await numbers(outbox, Which(reason="expired")), now=LATER)
 
@@ -158,7 +158,7 @@ async def test_what_can_never_be_sent_is_not_replayed(outbox: Outbox, reason: st
 
 async def test_only_what_is_a_dead_letter_is_replayed_and_once(outbox: Outbox) -> None:
     (one,) = await stored(outbox, letter())
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     everything = [one.number, one.number, one.number + 1, 10**9, 0]
 
     assert await outbox.replay(everything, now=NOON) == 1
@@ -176,13 +176,13 @@ async def test_a_replay_of_more_than_a_slice_replays_all(outbox: Outbox) -> None
 async def test_dead_letters_that_were_replayed_make_room_for_others(backend: str, tmp_path: Path) -> None:
     async with opened(make_outbox(backend, tmp_path, max_bytes=1_000_000, dead_letter_share=0.1)) as outbox:
         for _ in range(5):
-            await outbox.put([], [DeadLetter(event(size=10_000), BUSY) for _ in range(4)], {})
+            await outbox.put(Put(dead_letters=[DeadLetter(event(size=10_000), BUSY) for _ in range(4)]))
             assert await outbox.replay(await numbers(outbox, Which()), now=NOON) == 4
 
 
 async def test_a_replay_is_seen_in_the_journal(outbox: Outbox) -> None:
     put = letter()
-    await outbox.put([], [put], {}, [noted(put.event)])
+    await outbox.put(Put(dead_letters=[put], journal=[noted(put.event)]))
 
     await outbox.replay(await numbers(outbox, Which()), now=LATER)
 
@@ -195,7 +195,7 @@ async def test_a_replay_is_seen_in_the_journal(outbox: Outbox) -> None:
 
 async def test_a_dropped_dead_letter_is_counted_as_the_operators(outbox: Outbox) -> None:
     one, other = await stored(outbox, letter(), dead_letter())
-    await outbox.put([waiting := event()], [], {})
+    await outbox.put(Put([waiting := event()]))
 
     assert await outbox.drop([one.number, one.number, other.number, other.number + 1, 10**9]) == 2
 
@@ -207,10 +207,10 @@ async def test_a_dropped_dead_letter_is_counted_as_the_operators(outbox: Outbox)
 
 
 async def test_a_lane_is_moved_with_all_that_waits_in_it(outbox: Outbox) -> None:
-    await outbox.put(put := [event(NOON), event(NOON + 5, environment="staging", size=20)], [], {})
+    await outbox.put(Put(put := [event(NOON), event(NOON + 5, environment="staging", size=20)]))
     (first,) = ids(lease := await claim(outbox, limit=1))
     await outbox.settle(lease.token, Settlement(retry={first: NOON + 9}, attempts={first: [tried()]}), now=NOON)
-    await outbox.put(others := events(1, lane=OTHER_LANE), [], {})
+    await outbox.put(Put(others := events(1, lane=OTHER_LANE)))
 
     assert await outbox.move(LANE, OTHER_LANE, now=NOON) == 2
 
@@ -228,7 +228,7 @@ async def test_a_lane_is_moved_with_all_that_waits_in_it(outbox: Outbox) -> None
 
 
 async def test_what_was_moved_dies_and_is_replayed_in_its_new_lane(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     await outbox.move(LANE, OTHER_LANE, now=NOON)
     await outbox.sweep(expired_before=LATER, drop_before=NEVER, now=NOON)
 
@@ -239,7 +239,7 @@ async def test_what_was_moved_dies_and_is_replayed_in_its_new_lane(outbox: Outbo
 
 async def test_what_is_leased_is_neither_moved_nor_dropped_before_its_lease_ends(outbox: Outbox) -> None:
     """A relay that crashed leaves leases behind, and nobody claims in a lane without an environment."""
-    await outbox.put(events(2), [], {})
+    await outbox.put(Put(events(2)))
     await claim(outbox, limit=1)
 
     assert await outbox.move(LANE, OTHER_LANE, now=NOON + 59) == 1
@@ -248,7 +248,7 @@ async def test_what_is_leased_is_neither_moved_nor_dropped_before_its_lease_ends
 
 
 async def test_what_was_leased_once_is_held_by_nobody_after_a_move(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     lease = await claim(outbox)
 
     await outbox.move(LANE, OTHER_LANE, now=NOON + 60)
@@ -259,14 +259,14 @@ async def test_what_was_leased_once_is_held_by_nobody_after_a_move(outbox: Outbo
 
 @pytest.mark.parametrize("lane", [LANE, Lane("https://nowhere.example", "1")])
 async def test_a_lane_that_is_moved_to_itself_or_is_empty_stays_as_it_is(outbox: Outbox, lane: Lane) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
 
     assert await outbox.move(lane, LANE, now=NOON) == 0
     assert (await book(outbox)).waiting == 1
 
 
 async def test_a_dropped_lane_is_counted_as_orphaned(outbox: Outbox) -> None:
-    await outbox.put([*events(600), *events(3, lane=OTHER_LANE)], [], {})
+    await outbox.put(Put([*events(600), *events(3, lane=OTHER_LANE)]))
 
     assert await outbox.drop_lane(LANE, now=NOON) == 600
 
@@ -274,7 +274,7 @@ async def test_a_dropped_lane_is_counted_as_orphaned(outbox: Outbox) -> None:
 
 
 async def test_a_move_of_more_than_a_slice_moves_all(outbox: Outbox) -> None:
-    await outbox.put(events(1001), [], {})
+    await outbox.put(Put(events(1001)))
 
     assert await outbox.move(LANE, OTHER_LANE, now=NOON) == 1001
     assert await outbox.levels() == [Level(OTHER_LANE, "production", 1001, 100_100, NOON)]
@@ -287,7 +287,7 @@ async def test_an_identity_is_forgotten_wherever_it_is(outbox: Outbox) -> None:
     hers, leased, others = event(NOON + 1), event(NOON), event(NOON + 1, identity="ada2")
     dead = letter()
     everything = [hers, leased, others, dead.event]
-    await outbox.put([hers, leased, others], [dead], {}, [noted(one) for one in everything])
+    await outbox.put(Put([hers, leased, others], [dead], journal=[noted(one) for one in everything]))
     (number,) = ids(lease := await claim(outbox))
 
     assert await outbox.forget("ada") == Forgotten(waiting=2, dead_letters=1, journal=3)
@@ -302,7 +302,7 @@ async def test_an_identity_is_forgotten_wherever_it_is(outbox: Outbox) -> None:
 async def test_more_than_a_slice_is_forgotten(outbox: Outbox) -> None:
     hers, others = events(700), [event(identity="bob") for _ in range(700)]
     mixed = [one for pair in zip(hers, others, strict=True) for one in pair]
-    await outbox.put(mixed, [], {}, [noted(one, sent=False) for one in mixed[:1000]])
+    await outbox.put(Put(mixed, journal=[noted(one, sent=False) for one in mixed[:1000]]))
 
     assert await outbox.forget("ada") == Forgotten(700, 0, 500)
 
@@ -311,7 +311,7 @@ async def test_more_than_a_slice_is_forgotten(outbox: Outbox) -> None:
 
 @pytest.mark.parametrize("identity", ["nobody", "", "\ud800"])
 async def test_whoever_is_not_known_is_forgotten_as_well(outbox: Outbox, identity: str) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
 
     assert await outbox.forget(identity) == Forgotten(0, 0, 0)
 
@@ -339,7 +339,7 @@ async def test_nothing_of_a_forgotten_identity_is_left_in_the_files(tmp_path: Pa
     """Also what SQLite would leave in free space, and in its log, while the relay runs."""
     async with beside(tmp_path / "outbox.db") as (owner, guest):
         hers, dead = person(body=b"x" * size), person(body=b"x" * size)
-        await owner.put([*events(50), hers, *events(50)], [DeadLetter(dead, Cause("expired", "ada.lovelace"))], {})
+        await owner.put(Put([*events(50), hers, *events(50)], [DeadLetter(dead, Cause("expired", "ada.lovelace"))]))
         await owner.claim(LANE, limit=60, max_bytes=ANY, now=NOON, lease=60)
         assert held_in_files(tmp_path, b"lovelace")
 
@@ -350,7 +350,7 @@ async def test_nothing_of_a_forgotten_identity_is_left_in_the_files(tmp_path: Pa
 
 async def test_nothing_of_what_was_delivered_is_left_once_an_identity_is_forgotten(tmp_path: Path) -> None:
     async with beside(tmp_path / "outbox.db") as (owner, guest):
-        await owner.put([*events(5), person(), *events(5)], [], {})
+        await owner.put(Put([*events(5), person(), *events(5)]))
         lease = await claim(owner)
         await owner.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
 
@@ -371,7 +371,7 @@ async def test_a_guest_operates_while_the_relay_puts_and_delivers(tmp_path: Path
         turns = 0
         while not replay.done():
             turns += 1
-            await owner.put(events(5), [], {})
+            await owner.put(Put(events(5)))
             lease = await claim(owner, limit=100)
             await owner.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
 
@@ -416,7 +416,7 @@ async def test_a_replay_that_is_killed_loses_nothing_and_repeats_nothing(tmp_pat
     path = tmp_path / "outbox.db"
     async with opened(SqliteOutbox(path, max_bytes=ROOMY, dead_letter_share=0.25)) as outbox:
         for _ in range(10):
-            await outbox.put([], [letter() for _ in range(1000)], {})
+            await outbox.put(Put(dead_letters=[letter() for _ in range(1000)]))
 
         await asyncio.to_thread(kill_a_replay, path)
 

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from relay.errors import OutboxError
 from relay.model import Book, Cause, DeadLetter, Forgotten, Lane, Level, Sent, Settlement, Which
+from relay.outbox import Put
 from relay.outbox.redis import RedisAddress, RedisOutbox
 from relay.outbox.redis.wire import lane_name
 from tests.outbox.boxes import (
@@ -86,7 +87,7 @@ LANES = [Lane("https://heapanalytics.com", f"{number}") for number in range(12)]
 async def test_lanes_lie_on_all_nodes_each_on_one(
     nodes: list[RedisServer], outbox: RedisOutbox, tmp_path: Path
 ) -> None:
-    await outbox.put([event(lane=lane) for lane in LANES], [], {})
+    await outbox.put(Put([event(lane=lane) for lane in LANES]))
 
     found = [lanes_on(node, str(tmp_path)) for node in nodes]
 
@@ -103,7 +104,7 @@ def lanes_on(node: RedisServer, prefix: str) -> set[Lane]:
 async def test_events_of_many_lanes_are_delivered_and_the_books_balance(outbox: RedisOutbox) -> None:
     tally = {("production", "skipped", "empty"): 5}
     put = [event(lane=lane) for lane in LANES]
-    await outbox.put(put, [dead_letter()], tally)
+    await outbox.put(Put(put, [dead_letter()], tally))
 
     for lane, expected in zip(LANES, put, strict=True):
         lease = await outbox.claim(lane, limit=9, max_bytes=ANY, now=NOON, lease=60)
@@ -121,7 +122,7 @@ async def test_events_of_many_lanes_are_delivered_and_the_books_balance(outbox: 
 
 async def test_numbers_of_different_lanes_are_never_the_same(outbox: RedisOutbox) -> None:
     letters = [DeadLetter(event(lane=lane), Cause("refused_by_heap")) for lane in LANES for _ in range(3)]
-    await outbox.put([], letters, {})
+    await outbox.put(Put(dead_letters=letters))
 
     found = await outbox.dead_letters(Which(), limit=100)
     numbers = [one.number for one in found]
@@ -138,7 +139,9 @@ async def test_numbers_of_different_lanes_are_never_the_same(outbox: RedisOutbox
 
 async def test_another_relay_finds_what_one_put(address: RedisAddress, outbox: RedisOutbox) -> None:
     one, other = event(lane=LANES[0]), event(lane=LANES[1], environment="staging")
-    await outbox.put([one, other], [], {}, [noted(one), noted(other), noted(one, sent=False)], sent(one, other))
+    await outbox.put(
+        Put([one, other], journal=[noted(one), noted(other), noted(one, sent=False)], coalescing=sent(one, other))
+    )
 
     async with opened(box(address)) as second:
         assert await second.installation() == await outbox.installation()
@@ -154,13 +157,13 @@ async def test_another_relay_finds_what_one_put(address: RedisAddress, outbox: R
 
 async def test_an_identity_is_forgotten_on_every_node(outbox: RedisOutbox) -> None:
     put = [event(lane=lane) for lane in LANES[:5]]
-    await outbox.put(put, [], {}, [noted(one) for one in put], sent(*put))
+    await outbox.put(Put(put, journal=[noted(one) for one in put], coalescing=sent(*put)))
 
     assert await outbox.forget("ada") == Forgotten(waiting=5, dead_letters=0, journal=5, memory=5)
 
 
 async def test_every_node_is_swept(outbox: RedisOutbox) -> None:
-    await outbox.put([event(lane=lane) for lane in LANES], [], {})
+    await outbox.put(Put([event(lane=lane) for lane in LANES]))
 
     assert (await outbox.sweep(expired_before=NOON + 1, drop_before=NEVER, now=NOON)).total() == 12
 
@@ -168,9 +171,9 @@ async def test_every_node_is_swept(outbox: RedisOutbox) -> None:
 async def test_a_put_again_after_it_was_stored_in_part_stores_the_rest(outbox: RedisOutbox) -> None:
     """All or nothing holds for each lane: the keys make the repeat harmless."""
     put = [event(lane=LANE), event(lane=OTHER_LANE)]
-    await outbox.put(put[:1], [], {})
+    await outbox.put(Put(put[:1]))
 
-    await outbox.put(put, [], {})
+    await outbox.put(Put(put))
 
     assert await outbox.books() == {"production": Book(captured=2, waiting=2)}
     assert len(await outbox.levels()) == 2
@@ -178,7 +181,7 @@ async def test_a_put_again_after_it_was_stored_in_part_stores_the_rest(outbox: R
 
 async def test_a_lane_is_moved_to_another_node(outbox: RedisOutbox) -> None:
     put = [event(NOON + number, size=20, identity=f"user-{number}") for number in range(600)]
-    await outbox.put(put, [], {})
+    await outbox.put(Put(put))
     held = await claim(outbox, limit=1)
 
     assert await outbox.move(LANE, OTHER_LANE, now=NOON) == 599
@@ -195,8 +198,8 @@ async def test_a_lane_is_moved_to_another_node(outbox: RedisOutbox) -> None:
 
 async def test_a_move_that_broke_off_halfway_is_finished_by_the_next(outbox: RedisOutbox) -> None:
     """The events were in both lanes: their keys tell."""
-    await outbox.put(put := events(3), [], {})
-    await outbox.put([structs.replace(one, lane=OTHER_LANE) for one in put], [], {})
+    await outbox.put(Put(put := events(3)))
+    await outbox.put(Put([structs.replace(one, lane=OTHER_LANE) for one in put]))
 
     assert await outbox.move(LANE, OTHER_LANE, now=NOON) == 3
 
@@ -219,7 +222,7 @@ async def test_a_single_server_of_it_is_told_from_one_alone(nodes: list[RedisSer
 async def fails(outbox: RedisOutbox) -> str:
     try:
         await outbox.open()
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
         await claim(outbox)
     except OutboxError as failure:
         return str(failure)
@@ -236,16 +239,16 @@ async def test_a_put_while_its_slot_moves_is_refused_as_a_whole(
     nodes: list[RedisServer], outbox: RedisOutbox, tmp_path: Path
 ) -> None:
     """Half of it would make its repeat look like one: its events would be gone for good."""
-    await outbox.put([event()], [], {})
+    await outbox.put(Put([event()]))
     at = f"{tmp_path}:1:{{{lane_name(LANE)}}}:"
     put = events(2)
     with moving(nodes, at) as move:
         move(f"{at}events")
 
         with pytest.raises(OutboxError, match=r"moves what is asked for to another node.*; wait"):
-            await outbox.put(put, [], {})
+            await outbox.put(Put(put))
 
-    await outbox.put(put, [], {})
+    await outbox.put(Put(put))
 
     assert taken(await claim(outbox))[1:] == put
 

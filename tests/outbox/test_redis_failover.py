@@ -12,6 +12,7 @@ import trustme
 
 from relay.errors import OutboxError
 from relay.model import Book, Settlement
+from relay.outbox import Put
 from relay.outbox.redis import RedisAddress, RedisOutbox
 from tests.outbox.boxes import NOON, ROOMY, book, claim, event, events, ids, opened, taken
 from tests.outbox.servers import RedisServer, free_port, redis_server
@@ -65,7 +66,7 @@ def box(address: RedisAddress) -> RedisOutbox:
 async def test_a_replica_that_takes_over_has_what_was_replicated_and_delivers_it_once(watched: Watched) -> None:
     async with opened(box(watched.address)) as outbox:
         put = [event(NOON + number / 100) for number in range(200)]
-        await outbox.put(put, [], {})
+        await outbox.put(Put(put))
         lease = await claim(outbox, NOON + 9, limit=50)
         await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON + 9)
         held = await claim(outbox, NOON + 9, limit=50)
@@ -74,7 +75,7 @@ async def test_a_replica_that_takes_over_has_what_was_replicated_and_delivers_it
 
         watched.master.kill()
         with pytest.raises(OutboxError):
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
         async with asyncio.timeout(30):
             while not await works(outbox):
                 await asyncio.sleep(0.1)
@@ -89,7 +90,7 @@ async def test_a_put_may_wait_until_a_replica_has_it(watched: Watched) -> None:
     """One that no replica took is not done; it is there, and its repeat is known by its keys."""
     [put] = events(1)
     async with opened(box(replace(watched.address, wait_replicas=1))) as outbox:
-        await outbox.put([put], [], {})
+        await outbox.put(Put([put]))
         assert watched.replica.client().keys("*:events")
 
         watched.replica.kill()
@@ -98,7 +99,7 @@ async def test_a_put_may_wait_until_a_replica_has_it(watched: Watched) -> None:
             with pytest.raises(
                 OutboxError, match=r"0 replicas that took a put in time, and wait_replicas .* asks for 1"
             ):
-                await outbox.put([other], [], {})
+                await outbox.put(Put([other]))
 
     async with opened(box(watched.master.address)) as outbox:
         assert (await book(outbox)).waiting == 2
@@ -106,7 +107,7 @@ async def test_a_put_may_wait_until_a_replica_has_it(watched: Watched) -> None:
 
 async def works(outbox: RedisOutbox) -> bool:
     try:
-        await outbox.put([], [], {})
+        await outbox.put(Put())
     except OutboxError:
         return False
     return True
@@ -128,7 +129,7 @@ async def test_redis_is_reached_by_tls_that_a_private_authority_vouches_for(tmp_
     ):
         nodes = (("127.0.0.1", port),)
         async with opened(box(RedisAddress(nodes=nodes, tls=True, ca_file=tmp_path / "ca.pem"))) as outbox:
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
             assert (await book(outbox)).waiting == 1
 
         for ca_file, words in ((None, "is not trusted"), (tmp_path / "none.pem", "whether the .* ca_file .* is there")):
@@ -142,7 +143,7 @@ async def test_redis_is_reached_by_a_unix_socket_as_a_user_in_a_database(tmp_pat
     path = tmp_path / "redis.sock"
     with redis_server(tmp_path, unixsocket=str(path), user="relay on >secret ~* +@all") as server:
         async with opened(box(RedisAddress(unix=path, db=3, username="relay", password="secret"))) as outbox:
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
 
         with server.client() as client:
             assert "db3" in client.info("keyspace")

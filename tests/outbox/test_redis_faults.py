@@ -1,6 +1,7 @@
 """Redis slow, away, full, flushed or of another mind: an error that says what to do, and all is well once Redis is."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -12,9 +13,10 @@ from structlog.testing import capture_logs
 
 from relay.errors import OutboxError, OutboxFull
 from relay.model import Book, Lane, Settlement
+from relay.outbox import Put
 from relay.outbox.redis import RedisAddress, RedisOutbox
 from relay.outbox.redis.address import CONNECTIONS
-from relay.outbox.redis.link import CALL_SECONDS
+from relay.outbox.redis.link import CALL_SECONDS, Link
 from tests.outbox.boxes import ANY, LANE, NOON, ROOMY, book, claim, event, events, ids, noted, opened, sent, taken
 from tests.outbox.servers import RedisServer, free_port, redis_server
 
@@ -78,7 +80,7 @@ async def test_a_cluster_or_sentinels_that_are_not_there_are_an_error_that_says_
     outbox = box(RedisAddress(kind=kind, nodes=(("127.0.0.1", free_port()),), service="main"))
 
     with pytest.raises(OutboxError, match=words):
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
     await outbox.close()
 
@@ -93,7 +95,10 @@ async def test_one_server_that_is_named_as_a_cluster_is_told_from_one(server: Re
 
 
 async def test_a_cluster_that_goes_away_is_an_error_until_it_is_back(tmp_path: Path) -> None:
-    with redis_server(tmp_path, cluster_enabled="yes", cluster_port=str(free_port()), appendonly="yes") as server:
+    bus = str(free_port())
+    with redis_server(
+        tmp_path, cluster_enabled="yes", cluster_port=bus, appendonly="yes", appendfsync="always"
+    ) as server:
         with server.client() as operator:
             operator.execute_command("CLUSTER ADDSLOTS", *range(16384))
         outbox = box(replace(server.address, kind="cluster"))
@@ -101,7 +106,7 @@ async def test_a_cluster_that_goes_away_is_an_error_until_it_is_back(tmp_path: P
 
         server.kill()
         with pytest.raises(OutboxError, match="cannot be reached"):
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
         server.start()
         await until_it_works(outbox)
 
@@ -117,18 +122,18 @@ async def test_an_outbox_that_could_not_be_opened_works_once_redis_does(tmp_path
             await outbox.open()
 
         server.start()
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
         assert (await book(outbox)).waiting == 1
         await outbox.close()
 
 
 async def test_a_connection_that_redis_closed_meanwhile_is_made_anew(server: RedisServer, outbox: RedisOutbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     with server.client() as somebody:
         somebody.client_kill_filter(_type="normal", skipme=True)
 
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
 
     assert await book(outbox) == Book(captured=2, waiting=2)
 
@@ -145,12 +150,12 @@ async def test_as_many_lanes_as_there_are_may_ask_at_once(server: RedisServer, o
 async def test_a_redis_that_does_not_answer_is_given_up_in_time_while_everything_else_goes_on(
     server: RedisServer, outbox: RedisOutbox
 ) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     turns = 0
 
     async with server.stopped():
         began = time.monotonic()
-        calls = asyncio.gather(*(outbox.put(events(1), [], {}) for _ in range(60)), return_exceptions=True)
+        calls = asyncio.gather(*(outbox.put(Put(events(1))) for _ in range(60)), return_exceptions=True)
         while not calls.done():
             await asyncio.sleep(0.01)
             turns += 1
@@ -160,7 +165,7 @@ async def test_a_redis_that_does_not_answer_is_given_up_in_time_while_everything
         assert time.monotonic() - began < CALL_SECONDS + 1
 
     assert turns > 100
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
 
 
 async def test_a_put_whose_answer_was_lost_is_repeated_and_counted_once(server: RedisServer) -> None:
@@ -168,10 +173,10 @@ async def test_a_put_whose_answer_was_lost_is_repeated_and_counted_once(server: 
     async with await asyncio.start_server(cutter.serve, "127.0.0.1") as network:
         port = network.sockets[0].getsockname()[1]
         async with opened(box(RedisAddress(nodes=(("127.0.0.1", port),)))) as outbox:
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
 
             cutter.cuts = 1
-            await outbox.put(events(2), [], {("production", "skipped", "empty"): 3})
+            await outbox.put(Put(events(2), tally={("production", "skipped", "empty"): 3}))
 
             assert cutter.cuts == 0
             assert await book(outbox) == Book(captured=6, waiting=3, skipped={"empty": 3})
@@ -184,7 +189,7 @@ async def test_a_claim_and_a_settlement_whose_answers_were_lost_are_repeated_wit
     async with await asyncio.start_server(cutter.serve, "127.0.0.1") as network:
         port = network.sockets[0].getsockname()[1]
         async with opened(box(RedisAddress(nodes=(("127.0.0.1", port),)))) as outbox:
-            await outbox.put(put := events(4), [], {})
+            await outbox.put(Put(put := events(4)))
             await outbox.peek(LANE, limit=1, max_bytes=1, now=NOON)
 
             cutter.cuts = 1
@@ -204,7 +209,7 @@ async def test_a_claim_that_failed_is_carried_out_by_the_next(server: RedisServe
     async with await asyncio.start_server(cutter.serve, "127.0.0.1") as network:
         port = network.sockets[0].getsockname()[1]
         async with opened(box(RedisAddress(nodes=(("127.0.0.1", port),)))) as outbox:
-            await outbox.put(put := events(2), [], {})
+            await outbox.put(Put(put := events(2)))
             await outbox.peek(LANE, limit=1, max_bytes=1, now=NOON)
             cutter.cuts = 2
             with pytest.raises(OutboxError, match="cannot be reached"):
@@ -219,7 +224,7 @@ async def test_a_claim_that_failed_is_carried_out_by_the_next(server: RedisServe
 
 
 async def test_a_call_that_is_cancelled_leaves_its_answer_to_nobody(server: RedisServer, outbox: RedisOutbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     async with server.stopped():
         call = asyncio.create_task(outbox.installation())
         await asyncio.sleep(0.1)
@@ -235,15 +240,15 @@ async def test_a_call_that_is_cancelled_leaves_its_answer_to_nobody(server: Redi
 async def test_a_replica_is_an_error_and_the_master_is_found_again(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
         async with opened(box(server.address)) as outbox:
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
             with server.client() as somebody:
                 somebody.replicaof("127.0.0.1", free_port())
 
                 with pytest.raises(OutboxError, match=r"is a replica.*; name the master"):
-                    await outbox.put(events(1), [], {})
+                    await outbox.put(Put(events(1)))
 
                 somebody.replicaof("NO", "ONE")
-            await outbox.put(events(1), [], {})
+            await outbox.put(Put(events(1)))
 
             assert await book(outbox) == Book(captured=2, waiting=2)
 
@@ -254,7 +259,7 @@ async def test_a_redis_that_loads_its_data_is_an_error_until_it_has(tmp_path: Pa
         tmp_path, appendonly="yes", key_load_delay="10000", loading_process_events_interval_bytes="1024"
     ) as server:
         async with opened(box(server.address)) as outbox:
-            await outbox.put(events(20), [], {})
+            await outbox.put(Put(events(20)))
             with server.client() as somebody:
                 somebody.mset({f"somebody's {number}": "x" * 100 for number in range(10_000)})
                 somebody.bgrewriteaof()
@@ -264,7 +269,7 @@ async def test_a_redis_that_loads_its_data_is_an_error_until_it_has(tmp_path: Pa
             server.start_loading()
 
             with pytest.raises(OutboxError, match=r"is loading its data.*; wait"):
-                await outbox.put(events(1), [], {})
+                await outbox.put(Put(events(1)))
 
             with server.client() as somebody:
                 somebody.config_set("key-load-delay", 0)
@@ -276,17 +281,17 @@ async def until_it_works(outbox: RedisOutbox) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
-                return await outbox.put(events(1), [], {})
+                return await outbox.put(Put(events(1)))
             except OutboxError:
                 await asyncio.sleep(0.05)
 
 
 async def test_scripts_that_redis_forgot_are_told_again(server: RedisServer, outbox: RedisOutbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     with server.client() as somebody:
         somebody.script_flush()
 
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
 
     assert (await book(outbox)).waiting == 2
 
@@ -315,12 +320,41 @@ async def test_a_user_with_the_rights_that_the_error_names_can_do_everything(tmp
         address = replace(server.address, username="relay", password="secret")
         async with opened(box(address)) as outbox:
             put = events(2)
-            await outbox.put(put, [], {}, [noted(one) for one in put], sent(*put))
+            await outbox.put(Put(put, journal=[noted(one) for one in put], coalescing=sent(*put)))
             lease = await claim(outbox)
             await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
             await outbox.sweep(expired_before=NOON, drop_before=NOON, now=NOON)
 
             assert len(await outbox.trace("ada", limit=9, now=NOON)) == 2
+
+
+# Read and not written.
+
+
+@pytest.mark.parametrize(
+    ("refuse", "allow", "said"),
+    [
+        ("CONFIG SET maxmemory 1mb", "CONFIG SET maxmemory 0", "has no memory left .*; give it more"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "is a replica, which takes no writes"),
+        (
+            "CONFIG SET min-replicas-to-write 1",
+            "CONFIG SET min-replicas-to-write 0",
+            "has fewer replicas than it asks for",
+        ),
+    ],
+    ids=["full", "replica", "lonely"],
+)
+async def test_why_a_redis_that_can_be_read_takes_no_writes_is_told(
+    server: RedisServer, outbox: RedisOutbox, refuse: str, allow: str, said: str
+) -> None:
+    """By who looks, too: there may be nothing to put, or somebody else who does."""
+    with server.client() as operator:
+        operator.execute_command(*refuse.split())
+
+        assert re.search(said, (await outbox.usage()).obstacle)
+
+        operator.execute_command(*allow.split())
+        assert (await outbox.usage()).obstacle == ""
 
 
 # Without memory.
@@ -329,12 +363,12 @@ async def test_a_user_with_the_rights_that_the_error_names_can_do_everything(tmp
 async def test_a_redis_without_memory_takes_nothing_new_and_lets_go_of_what_it_has(
     server: RedisServer, outbox: RedisOutbox
 ) -> None:
-    await outbox.put(stored := events(20, size=1000), [], {})
+    await outbox.put(Put(stored := events(20, size=1000)))
     with server.client() as somebody:
         somebody.config_set("maxmemory", somebody.info("memory")["used_memory"])
 
         with pytest.raises(OutboxFull, match=r"has no memory left.*; give it more"):
-            await outbox.put(events(1), [], {("production", "skipped", "empty"): 1})
+            await outbox.put(Put(events(1), tally={("production", "skipped", "empty"): 1}))
         assert await book(outbox) == Book(captured=20, waiting=20)
 
         lease = await claim(outbox)
@@ -342,7 +376,7 @@ async def test_a_redis_without_memory_takes_nothing_new_and_lets_go_of_what_it_h
         assert await outbox.renew(lease.token, until=NOON + 90) == 20
         assert await outbox.purse(LANE, 0.8).spend(()) is True
         await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
-        await outbox.put([], [], {("production", "refused", "outbox_full"): 1})
+        await outbox.put(Put(tally={("production", "refused", "outbox_full"): 1}))
 
         assert await book(outbox) == Book(captured=21, delivered=20, refused={"outbox_full": 1})
 
@@ -351,13 +385,13 @@ async def test_a_redis_without_memory_takes_nothing_new_and_lets_go_of_what_it_h
 
 
 async def test_what_was_flushed_is_gone_and_the_next_call_begins_anew(server: RedisServer, outbox: RedisOutbox) -> None:
-    await outbox.put(events(2), [], {})
+    await outbox.put(Put(events(2)))
     before = await outbox.installation()
     with server.client() as somebody:
         somebody.flushall()
 
     with capture_logs() as logs:
-        await outbox.put(events(1), [], {})
+        await outbox.put(Put(events(1)))
 
     assert [line["event"] for line in logs] == ["outbox.replaced"]
     assert await book(outbox) == Book(captured=1, waiting=1)
@@ -372,14 +406,14 @@ async def test_relays_agree_on_what_identities_are_called_after_a_flush(
             somebody.flushall()
         await other.open()
 
-        await outbox.put([one := event()], [], {}, [noted(one)], sent(one))
+        await outbox.put(Put([one := event()], journal=[noted(one)], coalescing=sent(one)))
 
         assert len(await other.trace("ada", limit=9, now=NOON)) == 1
         assert len(await other.recall([("production", "ada")])) == 1
 
 
 async def test_a_claim_on_what_was_flushed_finds_nothing(server: RedisServer, outbox: RedisOutbox) -> None:
-    await outbox.put(events(2), [], {})
+    await outbox.put(Put(events(2)))
     lease = await claim(outbox)
     with server.client() as somebody:
         somebody.flushall()
@@ -399,7 +433,7 @@ async def test_what_was_put_survives_a_crash_of_redis_that_flushes_always(tmp_pa
             async def put_on() -> None:
                 while True:
                     some = events(5)
-                    await outbox.put(some, [], {})
+                    await outbox.put(Put(some))
                     put.extend(one.key for one in some)
 
             putting = asyncio.create_task(put_on())
@@ -423,10 +457,29 @@ async def test_what_was_put_survives_a_crash_of_redis_that_flushes_always(tmp_pa
 async def test_a_call_that_is_cancelled_ends_as_cancelled_whenever_that_comes(outbox: RedisOutbox) -> None:
     """One that swallowed it would let a relay that is told to stop go on for ever."""
     for turns in range(60):
-        call = asyncio.create_task(outbox.put(events(1), [], {}))
+        call = asyncio.create_task(outbox.put(Put(events(1))))
         for _ in range(turns):
             await asyncio.sleep(0)
         if not call.cancel():
             continue  # it had ended
         await asyncio.wait({call})
         assert call.cancelled(), f"it went on after {turns} turns"
+
+
+async def test_a_call_that_fails_while_it_is_cancelled_ends_as_cancelled(server: RedisServer) -> None:
+    """Where the connection breaks at that very moment, redis-py tells only of that."""
+
+    async def breaks() -> None:
+        raise ConnectionResetError
+
+    link, ended = Link(server.address), set[str]()
+    for turns in range(10):
+        call = asyncio.create_task(link._in_time(lambda: asyncio.wait_for(breaks(), 1)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        told = call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled() == told, f"it went on after {turns} turns"
+        ended.add("as cancelled" if told else "before that")
+
+    assert ended == {"as cancelled", "before that"}

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from relay.errors import OutboxError
 from relay.model import Book, Coalescing, Event, Settlement
+from relay.outbox import Put
 from relay.outbox.bookkeeping import SLICE
 from relay.outbox.redis import RedisOutbox, wire
 from tests.outbox.boxes import (
@@ -53,7 +54,7 @@ def with_clock(folder: Path, clock: Callable[[], float]) -> RedisOutbox:
 
 
 async def test_what_one_relay_holds_another_does_not_get(fleet: Fleet) -> None:
-    await fleet[0].put(put := events(4), [], {})
+    await fleet[0].put(Put(put := events(4)))
 
     first = await claim(fleet[1], limit=2)
     second = await claim(fleet[2])
@@ -62,7 +63,7 @@ async def test_what_one_relay_holds_another_does_not_get(fleet: Fleet) -> None:
 
 
 async def test_what_a_relay_that_died_held_is_taken_over_after_its_lease(fleet: Fleet) -> None:
-    await fleet[0].put(events(2), [], {})
+    await fleet[0].put(Put(events(2)))
     lost = await claim(fleet[0])
 
     theirs = await claim(fleet[1], NOON + 60)
@@ -88,7 +89,7 @@ async def test_relays_that_put_claim_and_settle_at_once_deliver_every_event_once
 
     async def put(relay: RedisOutbox, mine: int) -> None:
         for some in everything[mine::3]:
-            await relay.put(some, [], {})
+            await relay.put(Put(some))
 
     await asyncio.gather(*map(deliver, fleet), *(put(relay, mine) for mine, relay in enumerate(fleet)))
 
@@ -99,7 +100,7 @@ async def test_relays_that_put_claim_and_settle_at_once_deliver_every_event_once
 async def test_what_one_relay_sent_the_others_know_at_once(fleet: Fleet) -> None:
     for number, relay in enumerate(fleet):
         one = event(NOON + number)
-        await relay.put([one], [], {}, (), sent(one, state=number))
+        await relay.put(Put([one], coalescing=sent(one, state=number)))
         for other in fleet:
             ((_, last),) = (await other.recall([("production", "ada")])).items()
             assert (last.fingerprint, last.at) == (number, NOON + number)
@@ -113,8 +114,8 @@ def news(*events: Event, state: int = 1, heartbeat: float = 0) -> Coalescing:
 async def test_what_two_relays_take_for_news_at_once_is_sent_once(fleet: Fleet) -> None:
     """Both asked before either had put it."""
     one, other = event(NOON), event(NOON + 0.01)
-    await fleet[0].put([one], [], {}, [noted(one)], news(one))
-    await fleet[1].put([other], [], {}, [noted(other)], news(other))
+    await fleet[0].put(Put([one], journal=[noted(one)], coalescing=news(one)))
+    await fleet[1].put(Put([other], journal=[noted(other)], coalescing=news(other)))
 
     assert taken(await claim(fleet[2], NOON + 1)) == [one]
     assert await book(fleet[2]) == Book(captured=2, waiting=1, skipped={"unchanged": 1})
@@ -124,10 +125,10 @@ async def test_what_two_relays_take_for_news_at_once_is_sent_once(fleet: Fleet) 
 
 async def test_what_changed_meanwhile_or_has_its_heartbeat_is_sent(fleet: Fleet) -> None:
     first, changed, back, later = event(NOON), event(NOON + 1), event(NOON + 2), event(NOON + 62)
-    await fleet[0].put([first], [], {}, (), news(first, state=1))
+    await fleet[0].put(Put([first], coalescing=news(first, state=1)))
     both = {changed.key: 2, back.key: 1}
-    await fleet[1].put([changed, back], [], {}, (), structs.replace(news(changed, heartbeat=60), fingerprints=both))
-    await fleet[2].put([later], [], {}, (), news(later, state=1, heartbeat=60))
+    await fleet[1].put(Put([changed, back], coalescing=structs.replace(news(changed, heartbeat=60), fingerprints=both)))
+    await fleet[2].put(Put([later], coalescing=news(later, state=1, heartbeat=60)))
 
     assert taken(await claim(fleet[0], NOON + 99)) == [first, changed, back, later]
 
@@ -135,19 +136,19 @@ async def test_what_changed_meanwhile_or_has_its_heartbeat_is_sent(fleet: Fleet)
 async def test_a_put_again_of_what_is_stored_is_not_taken_for_old_news(fleet: Fleet) -> None:
     one = event(NOON)
     for relay in fleet:
-        await relay.put([one], [], {}, (), news(one))
+        await relay.put(Put([one], coalescing=news(one)))
 
     assert await book(fleet[0]) == Book(captured=1, waiting=1)
 
 
 async def test_a_put_lets_go_of_a_slice_of_what_it_replaces(fleet: Fleet) -> None:
     """Of an identity that has thousands waiting: Redis does nothing else meanwhile."""
-    await fleet[0].put(events(SLICE + 100), [], {}, (), Coalescing(latest={"production": 1000}))
+    await fleet[0].put(Put(events(SLICE + 100), coalescing=Coalescing(latest={"production": 1000})))
     behind = Coalescing(latest={"production": 0})
 
-    await fleet[0].put([event(NOON + 1)], [], {}, (), behind)
+    await fleet[0].put(Put([event(NOON + 1)], coalescing=behind))
     assert (await book(fleet[0])).superseded == SLICE
-    await fleet[0].put([newest := event(NOON + 2)], [], {}, (), behind)
+    await fleet[0].put(Put([newest := event(NOON + 2)], coalescing=behind))
 
     assert await book(fleet[0]) == Book(captured=SLICE + 102, superseded=SLICE + 101, waiting=1)
     assert taken(await claim(fleet[1])) == [newest]
@@ -158,7 +159,7 @@ async def test_a_put_lets_go_of_a_slice_of_what_it_replaces(fleet: Fleet) -> Non
 
 @pytest.mark.parametrize("ahead", [-5000.0, -90.0, 90.0, 5000.0])
 async def test_a_lease_lasts_as_long_for_a_pod_whose_clock_is_wrong(fleet: Fleet, tmp_path: Path, ahead: float) -> None:
-    await fleet[0].put(events(1, time() - 1), [], {})
+    await fleet[0].put(Put(events(1, time() - 1)))
     async with opened(with_clock(tmp_path, lambda: time() + ahead)) as wrong:
         lease = await wrong.claim(LANE, limit=9, max_bytes=ANY, now=time() + ahead, lease=60)
         assert len(lease.claims) == 1
@@ -181,7 +182,7 @@ async def test_a_lease_lasts_as_long_for_a_pod_whose_clock_is_wrong(fleet: Fleet
 async def test_a_pod_whose_clock_is_wrong_is_told_times_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
     now = time()
     async with opened(with_clock(tmp_path, lambda: time() + 1000)) as wrong:
-        await fleet[0].put([event(now - 9), event(now + 50)], [], {})
+        await fleet[0].put(Put([event(now - 9), event(now + 50)]))
 
         ready = await wrong.peek(LANE, limit=9, max_bytes=ANY, now=time() + 1000)
         (level,) = await wrong.levels()
@@ -193,7 +194,7 @@ async def test_a_pod_whose_clock_is_wrong_is_told_times_of_its_own(fleet: Fleet,
 async def test_an_event_keeps_its_time_stamp_whatever_the_clocks_say(tmp_path: Path, fleet: Fleet) -> None:
     put = event(time() + 1000)
     async with opened(with_clock(tmp_path, lambda: time() + 1000)) as wrong:
-        await wrong.put([put], [], {})
+        await wrong.put(Put([put]))
 
     assert taken(await fleet[0].claim(LANE, limit=9, max_bytes=ANY, now=time() + 1, lease=60)) == [put]
 
@@ -203,7 +204,7 @@ async def test_an_event_keeps_its_time_stamp_whatever_the_clocks_say(tmp_path: P
 
 async def put_by_a_newer_relay(outbox: RedisOutbox) -> str:
     """Its entries have another format, and say so in front and in the row that scripts go by; return its number."""
-    await outbox.put([one := event()], [], {}, [noted(one)])
+    await outbox.put(Put([one := event()], journal=[noted(one)]))
     shard = outbox._shards.home.shard
     ((number, row),) = (await shard.read("HGETALL", "waiting")).items()
     newer = [wire.FORMAT + 1, *msgspec.msgpack.decode(row)[1:], False, False, False, "what only a newer relay knows"]
@@ -215,7 +216,7 @@ async def put_by_a_newer_relay(outbox: RedisOutbox) -> str:
 async def test_events_of_a_newer_format_are_left_to_newer_relays(fleet: Fleet) -> None:
     """While a fleet is upgraded relays of both versions deliver, each what it can read."""
     await put_by_a_newer_relay(fleet[0])
-    await fleet[0].put([mine := event()], [], {})
+    await fleet[0].put(Put([mine := event()]))
 
     lease = await claim(fleet[1])
 
@@ -245,7 +246,7 @@ async def test_a_long_row_of_newer_events_is_not_gone_through_to_its_end(fleet: 
         client.hset(f"{at}waiting", mapping=newer)
         client.zadd(f"{at}due:{wire.lane_name(LANE)}", dict.fromkeys(newer, NOON - 1))
     await fleet[0]._shards.home.shard.read("HSET", "meta", "numbers", len(newer))
-    await fleet[0].put([event()], [], {})
+    await fleet[0].put(Put([event()]))
 
     with pytest.raises(OutboxError, match="holds events of a newer relay's only"):
         await claim(fleet[1])
@@ -256,7 +257,7 @@ async def test_an_outbox_of_a_newer_layout_is_refused_at_every_call(tmp_path: Pa
     await fleet[0]._link.command("SET", f"{fleet[0]._address.prefix}format", 2)
     late = with_clock(tmp_path, time)
 
-    for call in (late.open, lambda: late.put(events(1), [], {}), lambda: claim(late)):
+    for call in (late.open, lambda: late.put(Put(events(1))), lambda: claim(late)):
         with pytest.raises(OutboxError, match=r"its version is 2, this relay knows 1.*; run that relay"):
             await call()
     await late.close()
@@ -265,13 +266,15 @@ async def test_an_outbox_of_a_newer_layout_is_refused_at_every_call(tmp_path: Pa
 async def test_the_layouts_version_is_told_again_after_a_flush(fleet: Fleet) -> None:
     await fleet[0]._link.command("FLUSHALL")
 
-    await fleet[0].put(events(1), [], {})
+    await fleet[0].put(Put(events(1)))
 
     assert await fleet[0]._link.command("GET", f"{fleet[0]._address.prefix}format") == b"1"
 
 
 async def test_every_key_has_the_prefix_and_the_layouts_version(tmp_path: Path, fleet: Fleet) -> None:
-    await fleet[0].put([one := event()], [], {("production", "skipped", "empty"): 1}, [noted(one)], sent(one))
+    await fleet[0].put(
+        Put([one := event()], tally={("production", "skipped", "empty"): 1}, journal=[noted(one)], coalescing=sent(one))
+    )
     await claim(fleet[0])
     await fleet[0].purse(LANE, 0.8).look()
 
@@ -284,7 +287,7 @@ async def test_every_key_has_the_prefix_and_the_layouts_version(tmp_path: Path, 
 
 async def test_no_key_and_no_entry_but_the_event_names_an_identity_or_an_app(tmp_path: Path, fleet: Fleet) -> None:
     one = structs.replace(event(identity="ada.lovelace@example.com"), body=b"{}")
-    await fleet[0].put([one], [], {}, [noted(one)], sent(one))
+    await fleet[0].put(Put([one], journal=[noted(one)], coalescing=sent(one)))
     await fleet[0].purse(LANE, 0.8).look()
     lease = await claim(fleet[0])
     await fleet[0].settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
@@ -301,7 +304,7 @@ async def test_no_key_and_no_entry_but_the_event_names_an_identity_or_an_app(tmp
 
 
 async def test_relays_that_came_and_went_leave_nothing_behind_after_a_day(fleet: Fleet, tmp_path: Path) -> None:
-    await fleet[0].put(events(1), [], {})
+    await fleet[0].put(Put(events(1)))
     with shared_redis().client() as client:
         at = f"{tmp_path}:1:{{outbox}}:"
         client.hset(

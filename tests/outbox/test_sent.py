@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from relay.errors import OutboxError, OutboxFull
 from relay.model import Cause, Coalescing, DeadLetter, Event, Repeats, Sent, Settlement
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from relay.outbox.recollection import BELIEVED_SECONDS
 from tests.outbox.boxes import (
     LANE,
@@ -35,7 +35,7 @@ BOB = ("production", "bob")
 
 async def put(outbox: Outbox, *put: Event, state: int = 1, remember: int = 1000) -> None:
     """Put events to be remembered."""
-    await outbox.put(put, [], {}, (), sent(*put, state=state, remember=remember))
+    await outbox.put(Put(put, coalescing=sent(*put, state=state, remember=remember)))
 
 
 async def known(outbox: Outbox, who: tuple[str, str] = ADA) -> Sent | None:
@@ -67,7 +67,7 @@ async def test_a_later_event_takes_an_earlier_ones_place(outbox: Outbox) -> None
 async def test_of_one_put_the_last_is_remembered(outbox: Outbox) -> None:
     first, second = event(NOON), event(NOON)
 
-    await outbox.put([first, second], [], {}, (), Coalescing({first.key: 1, second.key: 2}, {"production": 9}))
+    await outbox.put(Put([first, second], coalescing=Coalescing({first.key: 1, second.key: 2}, {"production": 9})))
 
     assert await known(outbox) == Sent(2, NOON)
 
@@ -105,7 +105,7 @@ async def test_an_event_sent_regardless_ends_the_memory_of_its_environment(outbo
     await put(outbox, event(identity="ada", environment="staging"))
     assert await known(outbox) == Sent(1, NOON)
 
-    await outbox.put([event(identity="bob")], [], {})
+    await outbox.put(Put([event(identity="bob")]))
 
     assert await outbox.remembered() == {"staging": 1}
     assert await known(outbox) is None
@@ -185,7 +185,7 @@ async def test_it_does_not_where_a_newer_one_was_sent(outbox: Outbox, way: Calla
 async def test_a_dead_letter_of_capture_changes_nothing(outbox: Outbox) -> None:
     await put(outbox, event())
 
-    await outbox.put([], [DeadLetter(event(NOON + 1), Cause("event_too_large"))], {})
+    await outbox.put(Put(dead_letters=[DeadLetter(event(NOON + 1), Cause("event_too_large"))]))
 
     assert await known(outbox) == Sent(1, NOON)
 
@@ -232,7 +232,7 @@ async def test_another_files_memory_is_not_taken_for_this_ones(tmp_path: Path) -
         assert await known(outbox) is not None
 
         (tmp_path / "outbox.db").rename(tmp_path / "moved.db")
-        await outbox.put([], [], {("production", "skipped", "unchanged"): 1})
+        await outbox.put(Put(tally={("production", "skipped", "unchanged"): 1}))
 
         assert await known(outbox) is None
 
@@ -244,7 +244,7 @@ async def test_who_was_used_least_lately_makes_room(outbox: Outbox) -> None:
     for number, identity in enumerate("abc"):
         await put(outbox, event(NOON + number * HOUR, identity=identity), remember=3)
     await outbox.put(
-        [], [], {}, (), Coalescing(repeats={("production", "a"): Repeats(1, NOON + 5 * HOUR)}, remember={})
+        Put(coalescing=Coalescing(repeats={("production", "a"): Repeats(1, NOON + 5 * HOUR)}, remember={}))
     )
 
     await put(outbox, event(NOON + 9 * HOUR, identity="d"), remember=3)
@@ -292,7 +292,7 @@ async def test_what_belongs_to_a_memory_that_ended_is_swept_away(tmp_path: Path)
         before = (await outbox.usage()).size
         for start in range(0, 6000, 1000):
             await put(outbox, *[event(identity=f"{start + number}") for number in range(1000)], remember=10**6)
-        await outbox.put([event()], [], {})
+        await outbox.put(Put([event()]))
         await outbox.drop_lane(LANE, now=NOON)
         assert (await outbox.usage()).size - before > 200_000
 
@@ -306,12 +306,12 @@ async def test_what_belongs_to_a_memory_that_ended_is_swept_away(tmp_path: Path)
 
 async def test_unchanged_answers_are_counted_at_what_they_repeat(outbox: Outbox) -> None:
     first, second = event(NOON), event(NOON + 1)
-    await outbox.put([first], [], {}, [noted(first)], sent(first))
-    await outbox.put([second], [], {}, [noted(second)], sent(second, state=2))
+    await outbox.put(Put([first], journal=[noted(first)], coalescing=sent(first)))
+    await outbox.put(Put([second], journal=[noted(second)], coalescing=sent(second, state=2)))
 
     for at in (7.0, 9.0):
         repeats = {ADA: Repeats(2, NOON + at), BOB: Repeats(1, NOON + at)}
-        await outbox.put([], [], {}, (), Coalescing(repeats=repeats))
+        await outbox.put(Put(coalescing=Coalescing(repeats=repeats)))
 
     newer, older = await outbox.trace("ada", limit=9, now=NOON)
     assert (newer.unchanged, newer.unchanged_at) == (4, NOON + 9)

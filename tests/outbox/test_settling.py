@@ -3,7 +3,7 @@
 import pytest
 
 from relay.model import Book, Cause, Settlement, Which
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from tests.outbox.boxes import NOON, book, claim, events, ids, taken, tried
 
 REFUSED = Cause("refused_by_heap", "no such property")
@@ -13,7 +13,7 @@ REFUSED = Cause("refused_by_heap", "no such property")
 
 
 async def test_a_renewed_lease_ends_when_it_was_renewed_to(outbox: Outbox) -> None:
-    await outbox.put(events(2), [], {})
+    await outbox.put(Put(events(2)))
     lease = await claim(outbox)
 
     assert await outbox.renew(lease.token, until=NOON + 100) == 2
@@ -23,7 +23,7 @@ async def test_a_renewed_lease_ends_when_it_was_renewed_to(outbox: Outbox) -> No
 
 
 async def test_only_what_is_still_held_is_renewed(outbox: Outbox) -> None:
-    await outbox.put(events(3), [], {})
+    await outbox.put(Put(events(3)))
     lease = await claim(outbox)
     await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease)[:1])), now=NOON)
     await claim(outbox, NOON + 60, limit=1)
@@ -36,7 +36,7 @@ async def test_only_what_is_still_held_is_renewed(outbox: Outbox) -> None:
 
 
 async def test_acknowledged_events_are_gone_and_delivered(outbox: Outbox) -> None:
-    await outbox.put(events(2), [], {})
+    await outbox.put(Put(events(2)))
     lease = await claim(outbox)
 
     settled = await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON)
@@ -47,7 +47,7 @@ async def test_acknowledged_events_are_gone_and_delivered(outbox: Outbox) -> Non
 
 
 async def test_a_retried_event_is_due_at_its_time(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     lease = await claim(outbox)
 
     await outbox.settle(lease.token, Settlement(retry={ids(lease)[0]: NOON + 30}), now=NOON)
@@ -59,7 +59,7 @@ async def test_a_retried_event_is_due_at_its_time(outbox: Outbox) -> None:
 @pytest.mark.parametrize("requests", [0, 1, 4])
 async def test_an_event_has_had_as_many_attempts_as_requests_carried_it(outbox: Outbox, requests: int) -> None:
     """A lease may lead to many, or to none."""
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     for moment in (NOON, NOON + 30):
         (number,) = ids(lease := await claim(outbox, moment))
         made = {number: [tried()] * requests}
@@ -74,7 +74,7 @@ async def test_an_event_has_had_as_many_attempts_as_requests_carried_it(outbox: 
 
 
 async def test_a_dead_lettered_event_waits_no_more(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     lease = await claim(outbox)
 
     settled = await outbox.settle(lease.token, Settlement(dead_letter={ids(lease)[0]: REFUSED}), now=NOON)
@@ -85,7 +85,7 @@ async def test_a_dead_lettered_event_waits_no_more(outbox: Outbox) -> None:
 
 
 async def test_claims_that_a_settlement_does_not_name_stay_leased(outbox: Outbox) -> None:
-    await outbox.put(put := events(4), [], {})
+    await outbox.put(Put(put := events(4)))
     lease = await claim(outbox)
     acked, one, other, _ = ids(lease)
 
@@ -97,7 +97,7 @@ async def test_claims_that_a_settlement_does_not_name_stay_leased(outbox: Outbox
 
 
 async def test_what_somebody_else_claimed_meanwhile_is_theirs(outbox: Outbox) -> None:
-    await outbox.put(events(2), [], {})
+    await outbox.put(Put(events(2)))
     mine = await claim(outbox)
     theirs = await claim(outbox, NOON + 60, limit=1)
 
@@ -109,7 +109,7 @@ async def test_what_somebody_else_claimed_meanwhile_is_theirs(outbox: Outbox) ->
 
 
 async def test_a_lease_that_ended_and_was_claimed_by_nobody_is_still_settled(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     lease = await claim(outbox)
 
     settled = await outbox.settle(lease.token, Settlement(ack=frozenset(ids(lease))), now=NOON + 3600)
@@ -118,7 +118,7 @@ async def test_a_lease_that_ended_and_was_claimed_by_nobody_is_still_settled(out
 
 
 async def test_nothing_is_settled_twice_or_under_another_token(outbox: Outbox) -> None:
-    await outbox.put(events(1), [], {})
+    await outbox.put(Put(events(1)))
     lease = await claim(outbox)
     settlement = Settlement(ack=frozenset(ids(lease)))
 

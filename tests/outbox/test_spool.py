@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from relay.errors import OutboxError, OutboxFull
 from relay.model import Event, Sent
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.spool import Spool
 from relay.outbox.sqlite import SqliteOutbox
@@ -88,7 +88,7 @@ async def fill(spool: Spool) -> list[Event]:
     kept: list[Event] = []
     with suppress(OutboxFull):
         while put := events(5, size=1000):
-            await spool.put(put, [], {})
+            await spool.put(Put(put))
             kept += put
     assert kept
     return kept
@@ -100,7 +100,7 @@ async def keys(outbox: Outbox) -> list[str]:
 
 async def test_what_the_remote_takes_is_kept_nowhere_else(remote: SqliteOutbox, storage: Outbox) -> None:
     async with spooling(remote, storage) as spool:
-        await spool.put(events(3), [], SKIPPED)
+        await spool.put(Put(events(3), tally=SKIPPED))
 
         assert (await book(remote)).captured == 5
         assert await storage.levels() == []
@@ -115,7 +115,7 @@ async def test_events_wait_in_the_spool_while_the_remote_is_away_and_are_moved_o
     async with spooling(remote, storage) as spool:
         with away(tmp_path), capture_logs() as logs:
             for put in puts:
-                await spool.put(put, [], {})
+                await spool.put(Put(put))
             assert +spool.kept == {"production": 6}
             assert spool.size > 0
         await emptied(spool)
@@ -134,7 +134,7 @@ async def test_all_of_a_put_is_moved_over(remote: SqliteOutbox, storage: Outbox,
     [one] = events(1)
     async with spooling(remote, storage) as spool:
         with away(tmp_path):
-            await spool.put([one], [dead_letter()], SKIPPED, [noted(one)], sent(one, state=7))
+            await spool.put(Put([one], [dead_letter()], SKIPPED, [noted(one)], sent(one, state=7)))
         await emptied(spool)
 
         found = await book(remote)
@@ -155,9 +155,9 @@ async def test_what_was_sent_through_the_spool_is_known_while_the_remote_is_away
     before, during = event(identity="ada"), event(identity="bob")
     ada, bob, eve = (("production", name) for name in ("ada", "bob", "eve"))
     async with spooling(remote, storage) as spool:
-        await spool.put([before], [], {}, (), sent(before, state=1))
+        await spool.put(Put([before], coalescing=sent(before, state=1)))
         with away(tmp_path):
-            await spool.put([during], [], {}, (), sent(during, state=2))
+            await spool.put(Put([during], coalescing=sent(during, state=2)))
 
             assert await spool.recall({ada, bob, eve}) == {ada: Sent(1, NOON), bob: Sent(2, NOON)}
 
@@ -166,8 +166,8 @@ async def test_a_full_remote_is_one_that_is_away(storage: Outbox) -> None:
     remote = MemoryOutbox(max_bytes=2_000, dead_letter_share=0.25)
     async with spooling(remote, storage) as spool:
         first, second = events(1, size=600, lane=OTHER_LANE), events(1, size=900)
-        await spool.put(first, [], {})
-        await spool.put(second, [], {})
+        await spool.put(Put(first))
+        await spool.put(Put(second))
         assert +spool.kept == {"production": 1}
 
         await remote.drop_lane(OTHER_LANE, now=NOON)
@@ -183,7 +183,7 @@ async def test_a_remote_whose_disk_is_full_is_one_that_is_away(backend: str, tmp
         async with opened(remote), spooling(remote, storage) as spool:
             ballast = take_room(disk, leave=2**20)
             put = events(3)
-            await spool.put(put, [], {})
+            await spool.put(Put(put))
             assert +spool.kept == {"production": 3}
 
             ballast.unlink()
@@ -200,7 +200,7 @@ async def test_a_remote_that_does_not_answer_in_time_is_one_that_is_away(
     async with spooling(remote, storage, patience=0.1) as spool:
         with closing(sqlite3.connect(tmp_path / "remote" / "outbox.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            await spool.put(put, [], {})
+            await spool.put(Put(put))
             assert spool.problem == "the outbox did not answer within 0.1 s; see whether it is well"
             other.execute("ROLLBACK")
         await emptied(spool)
@@ -226,7 +226,7 @@ async def test_what_the_spool_lacks_is_not_said_of_the_outbox(
 ) -> None:
     async with spooling(remote, make_outbox(backend, tmp_path, max_bytes=100)) as spool:
         with away(tmp_path), pytest.raises(OutboxFull, match=r"^the spool .*is full"):
-            await spool.put(events(1, size=1000), [], {})
+            await spool.put(Put(events(1, size=1000)))
 
 
 async def test_a_spool_that_cannot_be_opened_names_the_setting_to_change(remote: SqliteOutbox, tmp_path: Path) -> None:
@@ -244,10 +244,10 @@ async def test_counts_alone_wait_in_the_capture_while_the_remote_is_away(
         with away(tmp_path):
             for _ in range(2):
                 with pytest.raises(OutboxError, match="counts alone wait until the outbox is back"):
-                    await spool.put([], [], SKIPPED)
+                    await spool.put(Put(tally=SKIPPED))
         await emptied(spool)
 
-        await spool.put([], [], SKIPPED)
+        await spool.put(Put(tally=SKIPPED))
         assert (await book(remote)).captured == 2
 
 
@@ -255,7 +255,7 @@ async def test_a_file_keeps_it_for_the_next_process(remote: SqliteOutbox, tmp_pa
     put = events(3)
     with away(tmp_path):
         async with spooling(remote, make_outbox("sqlite", tmp_path)) as spool:
-            await spool.put(put, [], SKIPPED)
+            await spool.put(Put(put, tally=SKIPPED))
         async with spooling(remote, make_outbox("sqlite", tmp_path)) as spool:
             assert +spool.kept == {"production": 5}
             assert spool.size > 0
@@ -272,7 +272,7 @@ async def test_what_a_kill_left_in_the_counts_is_gone_once_the_spool_is_empty(
     """An entry and its counts go in two commits."""
     storage = make_outbox("sqlite", tmp_path)
     async with opened(storage):
-        await storage.put([], [], {("production", "skipped", "spooled"): 7})
+        await storage.put(Put(tally={("production", "skipped", "spooled"): 7}))
 
     async with spooling(remote, make_outbox("sqlite", tmp_path)) as spool:
         await emptied(spool)
@@ -285,7 +285,7 @@ async def test_a_spool_that_fails_at_first_is_looked_into_once_it_works(remote: 
     file, put = tmp_path / "outbox.db", events(3)
     with away(tmp_path):
         async with spooling(remote, make_outbox("sqlite", tmp_path)) as spool:
-            await spool.put(put, [], {})
+            await spool.put(Put(put))
     file.rename(tmp_path / "elsewhere")
     file.mkdir()
 

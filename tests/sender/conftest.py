@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Event, JournalEntry, Lane, Trace, Verdict
-from relay.outbox import Outbox
+from relay.outbox import Outbox, Put
 from relay.outbox.memory import MemoryOutbox
 from relay.sandbox.heap import StandInHeap
 from relay.sender import Sender
@@ -120,11 +120,11 @@ class Post:
 
     async def put_for(self, lane: Lane, count: int) -> None:
         """Events for another lane than the usual one."""
-        await self.outbox.put([replace(event, lane=lane) for event in self.events(count)], [], {})
+        await self.outbox.put(Put([replace(event, lane=lane) for event in self.events(count)]))
 
     async def put(self, count: int, identity: str | None = None, **properties: Any) -> list[Event]:
         events = self.events(count, identity, **properties)
-        await self.outbox.put(events, [], {}, [self._entry(event) for event in events])
+        await self.outbox.put(Put(events, journal=[self._entry(event) for event in events]))
         return events
 
     def _entry(self, event: Event) -> JournalEntry:

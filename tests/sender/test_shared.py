@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.metrics import Metrics
 from relay.model import Clock, Event, Lane
+from relay.outbox import Put
 from relay.outbox.redis import RedisOutbox
 from relay.sandbox.heap import StandInHeap
 from relay.sender import Sender
@@ -26,7 +27,7 @@ async def test_senders_with_one_outbox_keep_the_limits_together_and_send_every_e
         boxes = [await stack.enter_async_context(opened(make_outbox("redis", tmp_path))) for _ in range(SENDERS)]
         now = Clock().wall()
         put = [replace(event(now), lane=lane, identity=f"user-{number}") for number in range(EVENTS)]
-        await boxes[0].put([_real(one) for one in put], [], {})
+        await boxes[0].put(Put([_real(one) for one in put]))
         began = Clock().monotonic()
 
         senders = [await stack.enter_async_context(_sender(box, lane)) for box in boxes]

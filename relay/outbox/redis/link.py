@@ -115,20 +115,27 @@ class Link:
         return answer
 
     async def _in_time(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What *call* answers. However it ends, a cancellation that came meanwhile ends this.
+
+        redis-py waits with asyncio.wait_for, which before Python 3.12 may swallow one
+        (github.com/python/cpython/issues/86296); a relay that is told to stop would go on.
+        """
         task = asyncio.current_task()
         told = task.cancelling() if task else 0
         try:
+            return await self._answer(call)
+        finally:
+            if task and task.cancelling() > told:
+                raise asyncio.CancelledError
+
+    async def _answer(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
             async with asyncio.timeout(CALL_SECONDS), self._turns:
-                answer = await call()
+                return await call()
         except FAILURES as failure:
             if isinstance(failure, exceptions.ReadOnlyError):
                 await self.close()  # the name leads to another server now, or will; the pool makes new connections
             raise explain(self.label, failure) from failure
-        if task and task.cancelling() > told:
-            # redis-py waits with asyncio.wait_for, which before Python 3.12 may swallow a cancellation
-            # (github.com/python/cpython/issues/86296); a relay that is told to stop would go on.
-            raise asyncio.CancelledError
-        return answer
 
 
 def encoded(given: Given) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from heapq import merge
 from itertools import islice
 from typing import TypeVar
@@ -18,11 +18,7 @@ from relay.errors import OutboxError
 from relay.fleet import Member, RedisAddress
 from relay.model import (
     Book,
-    Coalescing,
-    DeadLetter,
-    Event,
     Forgotten,
-    JournalEntry,
     Lane,
     Lease,
     Level,
@@ -35,13 +31,12 @@ from relay.model import (
     Which,
     Who,
 )
-from relay.outbox import NOTHING_SENT, Tally
+from relay.outbox import Put
 from relay.outbox.arrivals import Arrivals
 from relay.outbox.bookkeeping import DAY, JOURNAL_SHARE, MEMORY_SHARE, SLICE, Total, compile_books
 from relay.outbox.redis import members
 from relay.outbox.redis.fitness import Remark, remark
 from relay.outbox.redis.link import Link
-from relay.outbox.redis.parcel import Parcel
 from relay.outbox.redis.purse import SharedPurse
 from relay.outbox.redis.shard import SENT_BYTES, Bounds, Shard
 from relay.outbox.redis.shards import Numbered, Shards
@@ -107,12 +102,12 @@ class RedisOutbox:
         """Log what to change of Redis' settings, once."""
         if self._is_remarked:
             return
-        self._is_remarked = True
         for one in await self.remarks():
             if one.advice:
                 log.warning(
                     "redis.unfit", outbox=self._link.label, setting=one.setting, value=one.detail, advice=one.advice
                 )
+        self._is_remarked = True
 
     async def remarks(self) -> list[Remark]:
         """What is to be said of Redis' settings, for whoever asks whether it keeps what it is told."""
@@ -124,39 +119,24 @@ class RedisOutbox:
 
     # Putting.
 
-    async def put(
-        self,
-        events: Sequence[Event],
-        dead_letters: Sequence[DeadLetter],
-        tally: Tally,
-        journal: Sequence[JournalEntry] = (),
-        coalescing: Coalescing = NOTHING_SENT,
-    ) -> None:
+    async def put(self, put: Put) -> None:
         """Return once Redis has carried out the script: one on one server, one for each lane on a Cluster."""
-        whole = Parcel(coalescing, [*events], [*dead_letters], [*journal], tally)
-        for one, parcel in await self._parcels(whole):
-            await one.shard.put(parcel)
-        self._arrivals.announce(events)
+        for one, part in await self._split(put):
+            await one.shard.put(part)
+        self._arrivals.announce(put.events)
 
-    async def _parcels(self, whole: Parcel) -> list[tuple[Numbered, Parcel]]:
-        """*whole*, or on a Cluster a part for each lane, and one for what belongs to none."""
+    async def _split(self, put: Put) -> list[tuple[Numbered, Put]]:
+        """*put*, or on a Cluster a part for each lane, and one for what belongs to none."""
         if not self._shards.are_many:
-            return [(self._shards.home, whole)]
-        coalescing = whole.coalescing
-        parts = {one.place: (one, Parcel(coalescing)) for one in await self._shards.all()}
-        keys: dict[str, int] = {}
-        for event in [*whole.events, *(letter.event for letter in whole.letters)]:
+            return [(self._shards.home, put)]
+        ones = {one.place: one for one in await self._shards.all()}
+        places: dict[str, int] = {}
+        for event in put.stored:
             one = await self._shards.of(event.lane)
-            parts.setdefault(one.place, (one, Parcel(coalescing)))
-            keys[event.key] = one.place
-        for event in whole.events:
-            parts[keys[event.key]][1].events.append(event)
-        for letter in whole.letters:
-            parts[keys[letter.event.key]][1].letters.append(letter)
-        for entry in whole.journal:
-            parts[keys.get(entry.key, 0)][1].journal.append(entry)
-        parts[0][1].tally = whole.tally
-        return [(one, parcel) for one, parcel in parts.values() if not parcel.is_empty]
+            ones[one.place] = one
+            places[event.key] = one.place
+        parts = [(one, _part(put, one.place, places)) for one in ones.values()]
+        return [(one, part) for one, part in parts if part.entries or part.tally or part.coalescing.repeats]
 
     async def recall(self, whos: Collection[Who]) -> dict[Who, Sent]:
         """Ask Redis every time: another relay may have sent something just now."""
@@ -331,8 +311,13 @@ class RedisOutbox:
         return await members.members(self._shards.home.shard)
 
     async def usage(self) -> Usage:
-        """Read the counts that the scripts keep; the fullest place decides whether there is room."""
-        return max(await self._everywhere(Shard.usage), key=lambda usage: usage.size)
+        """Read the counts that the scripts keep; the fullest place decides whether there is room.
+
+        And try whether each takes writes.
+        """
+        found = await self._everywhere(Shard.usage)
+        obstacle = next((usage.obstacle for usage in found if usage.obstacle), "")
+        return replace(max(found, key=lambda usage: usage.size), obstacle=obstacle)
 
     async def _everywhere(self, ask: Callable[[Shard], Awaitable[T]]) -> list[T]:
         return list(await asyncio.gather(*(ask(one.shard) for one in await self._shards.all())))
@@ -346,3 +331,17 @@ async def _until_done(work: Callable[[], Awaitable[int]]) -> int:
         if done < SLICE:
             break
     return total
+
+
+def _part(put: Put, place: int, places: Mapping[str, int]) -> Put:
+    """What of *put* lies at *place*, by the *places* of its events' keys. What belongs to no lane is at 0.
+
+    An identity may be known anywhere: its repeats go to all.
+    """
+    return Put(
+        [event for event in put.events if places[event.key] == place],
+        [letter for letter in put.dead_letters if places[letter.event.key] == place],
+        put.tally if place == 0 else {},
+        [entry for entry in put.journal if places.get(entry.key, 0) == place],
+        put.coalescing,
+    )

@@ -1,56 +1,34 @@
 """What one put brings under one hash tag, as its script wants it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from relay.core.daily import day_of
-from relay.model import Coalescing, DeadLetter, Event, JournalEntry, Lane
+from relay.model import Coalescing, DeadLetter, Event, JournalEntry
+from relay.outbox import Put
 from relay.outbox.redis.link import Given
 from relay.outbox.redis.wire import address, lane_name, pack, properties_name, short, who_name
 
 
-@dataclass(slots=True)
-class Parcel:
-    """Part of a put, or all of it."""
-
-    coalescing: Coalescing
-    events: list[Event] = field(default_factory=list)
-    letters: list[DeadLetter] = field(default_factory=list)
-    journal: list[JournalEntry] = field(default_factory=list)
-    # (environment, book, reason) → how many.
-    tally: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    repeats: bool = True
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.events or self.letters or self.journal or self.tally or self.tells_repeats)
-
-    @property
-    def tells_repeats(self) -> bool:
-        return self.repeats and bool(self.coalescing.repeats)
-
-    def build(self, secret: bytes, *, journal: bool) -> tuple[Given, Sequence[bytes]]:
-        """The script's arguments: names of things are made with the outbox's *secret*."""
-        states: dict[bytes, int] = {}
-        entries = [_entry(secret, entry, states) for entry in self.journal] if journal else []
-        stored = [*self.events, *(letter.event for letter in self.letters)]
-        lanes: set[Lane] = {event.lane for event in stored}
-        given = {
-            "events": [_event(secret, event, self.coalescing) for event in self.events],
-            "letters": [_letter(secret, letter) for letter in self.letters],
-            "entries": entries,
-            "states": [properties_name(secret, properties) for properties in states],
-            "lanes": {lane_name(lane): address(lane) for lane in lanes},
-            "latest": dict(self.coalescing.latest),
-            "remember": dict(self.coalescing.remember),
-            "heartbeats": dict(self.coalescing.heartbeats),
-            "repeats": _repeats(secret, self.coalescing) if self.repeats else [],
-            "tally": [
-                {"environment": environment, "book": book, "reason": reason, "count": count}
-                for (environment, book, reason), count in self.tally.items()
-            ],
-        }
-        return given, [*map(pack, stored), *states]
+def parcel(put: Put, secret: bytes, *, journal: bool) -> tuple[Given, Sequence[bytes]]:
+    """The script's arguments: names of things are made with the outbox's *secret*."""
+    states: dict[bytes, int] = {}
+    coalescing = put.coalescing
+    given = {
+        "events": [_event(secret, event, coalescing) for event in put.events],
+        "letters": [_letter(secret, letter) for letter in put.dead_letters],
+        "entries": [_entry(secret, entry, states) for entry in put.journal] if journal else [],
+        "states": [properties_name(secret, properties) for properties in states],
+        "lanes": {lane_name(lane): address(lane) for lane in {event.lane for event in put.stored}},
+        "latest": dict(coalescing.latest),
+        "remember": dict(coalescing.remember),
+        "heartbeats": dict(coalescing.heartbeats),
+        "repeats": _repeats(secret, coalescing),
+        "tally": [
+            {"environment": environment, "book": book, "reason": reason, "count": count}
+            for (environment, book, reason), count in put.tally.items()
+        ],
+    }
+    return given, [*map(pack, put.stored), *states]
 
 
 def _stored(secret: bytes, event: Event) -> Given:

@@ -12,10 +12,11 @@ from relay.core.daily import DAYS_KEPT
 from relay.core.translate import OBSTACLES
 from relay.errors import OutboxError, OutboxFull
 from relay.model import Claim, Lane, Level, Ready, Sent, Settlement, StoredLetter, Trace, Usage, Which, Who
+from relay.outbox import Put
 from relay.outbox.bookkeeping import ATTEMPTS_KEPT, Total
 from relay.outbox.redis import reading
 from relay.outbox.redis.link import Given, Link, encoded
-from relay.outbox.redis.parcel import Parcel, storable
+from relay.outbox.redis.parcel import parcel, storable
 from relay.outbox.redis.wire import FORMAT, address, attempts_text, lane_name, number_name, who_name
 
 log = structlog.get_logger(__name__)
@@ -124,8 +125,8 @@ class Shard:
 
     # Putting.
 
-    async def put(self, parcel: Parcel) -> None:
-        """Store all of *parcel*. Raises OutboxFull."""
+    async def put(self, put: Put) -> None:
+        """Store all of *put*. Raises OutboxFull."""
         writer = self._writers.pop() if self._writers else secrets.token_hex(8)
         bounds = {
             "max_bytes": self._bounds.max_bytes,
@@ -139,7 +140,7 @@ class Shard:
         }
 
         def build(secret: bytes) -> tuple[Given, Sequence[bytes]]:
-            given, blobs = parcel.build(secret, journal=self._bounds.journal_entries > 0)
+            given, blobs = parcel(put, secret, journal=self._bounds.journal_entries > 0)
             return {**given, **bounds}, blobs
 
         try:
@@ -311,7 +312,17 @@ class Shard:
     async def usage(self) -> Usage:
         sizes = await self.read("HMGET", "meta", "bytes", "journal_bytes")
         remembered = sum((await self.remembered()).values())
-        return Usage(sum(int(size or 0) for size in sizes) + remembered * SENT_BYTES, self._bounds.max_bytes)
+        used = sum(int(size or 0) for size in sizes) + remembered * SENT_BYTES
+        return Usage(used, self._bounds.max_bytes, await self._obstacle())
+
+    async def _obstacle(self) -> str:
+        """Why Redis stores nothing, though it may be read; empty where it does."""
+        try:
+            # Nothing is written, and it is refused where it would be (redis.io/docs/latest/commands/setrange).
+            await self.read("SETRANGE", "nothing", 0, "")
+        except OutboxError as failure:
+            return str(failure)
+        return ""
 
 
 # What a remembered identity takes, measured.
