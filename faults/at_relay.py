@@ -5,12 +5,13 @@ import random
 import resource
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-from faults.fault import EVERY
-from faults.stage import Stage
+from faults.fault import EVERY, Risk
+from faults.stage import COMMIT_SECONDS, Stage
 
 # The long form shares 500 among the outboxes.
 KILLS = {"short": 8, "long": 500 // len(EVERY)}
@@ -80,15 +81,30 @@ async def files_exhausted(stage: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def memory_exhausted(stage: Stage) -> AsyncIterator[None]:
-    """It may map next to nothing more, while answers of 1 MB are asked for."""
+    """It may map next to nothing more, while answers of 1 MB come; where it dies of that it is started again."""
     pid = stage.relay.pid
     limits = resource.prlimit(pid, resource.RLIMIT_AS)
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
     resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM_BYTES, limits[1]))
+    reviving = asyncio.create_task(revive(stage))
     await stage.flagsmith.tell("fail", "large")
     yield
     await stage.flagsmith.tell("recover")
-    resource.prlimit(pid, resource.RLIMIT_AS, limits)
+    with suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_AS, limits)
+    if not stage.at_risk:
+        reviving.cancel()
+    with suppress(asyncio.CancelledError):
+        await reviving
+
+
+async def revive(stage: Stage) -> None:
+    """Start the relay again once it has died, as whoever runs it does."""
+    await stage.relay.ended()
+    ended = time.monotonic()
+    stage.at_risk.append(Risk(ended - COMMIT_SECONDS, ended))
+    stage.notes.append("it died, and was started again")
+    await stage.relay.start()
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from faults.fault import Scene
+from faults.fault import SERVER, Scene
 from faults.result import Result
 from faults.rows import ROWS
 from faults.stage import COMMIT_SECONDS
@@ -44,6 +44,7 @@ Measured {measured} with version {version}:
 {machine}.
 
 {verdict}
+{not_on_redis}
 
 """
 LEGEND = """
@@ -59,8 +60,8 @@ How to read it:
   kept. Behind the + stand those that the commit mode risks, as it says: with `after_answer` calls answered at most
   {commit:.0f} ms before a SIGKILL, with `before_answer` calls whose answer was held back for the whole
   `commit_timeout` ({timeout:.0f} ms).
-* *Flags failed* are calls that ended without a whole 200; behind the + those that found nobody listening, while the
-  relay was being started again.
+* *Flags failed* are calls that ended without a whole 200; behind the + those that the fault itself failed, not the
+  capture: nobody listened while the relay was being started again, or it was Flagsmith that failed.
 * *Added p99* is what the relay adds to the 99th percentile of the calls that succeed while the fault lasts, in
   comparison with the same calls at the same time past the relay. Several rows are measured at once, on a machine that
   others use as well, so that small differences mean nothing.
@@ -83,6 +84,7 @@ def page(results: Sequence[Result]) -> str:
             version=__version__,
             machine=machine(),
             verdict=verdict,
+            not_on_redis=not_on_redis(),
         ),
         *(f"{line}\n" for line in table(results)),
         LEGEND.format(commit=COMMIT_SECONDS * 1000, timeout=COMMIT_TIMEOUT_SECONDS * 1000),
@@ -91,6 +93,12 @@ def page(results: Sequence[Result]) -> str:
         *section("Not run", [(each, [each.not_run] * bool(each.not_run)) for each in results]),
     ]
     return "".join(parts)
+
+
+def not_on_redis() -> str:
+    """Which rows a Redis lacks, and why."""
+    titles = [f'"{fault.title}"' for fault in ROWS.values() if not any(SERVER in store for store in fault.stores)]
+    return f"Faults of SQLite's file, and of what lies beside it, do not apply to Redis: {', '.join(titles)}."
 
 
 def table(results: Iterable[Result]) -> Iterable[str]:
@@ -116,7 +124,7 @@ def cells(each: Result) -> list[str]:
         str(each.dead_lettered),
         ", ".join(f"{count:,} {reason}" for reason, count in each.not_kept.items()) or "0",
         plus(each.lost - each.risked, each.risked),
-        plus(each.failed - each.unheard, each.unheard),
+        plus(each.failed - each.by_fault, each.by_fault),
         f"{each.added_p99_ms:,.0f}",
         f"{each.recovery_seconds:,.1f}",
         f"{each.books_difference:g}",

@@ -114,6 +114,11 @@ class RelayProcess:
         async with asyncio.timeout(STOP_SECONDS):
             return await self._process.wait()
 
+    async def ended(self) -> None:
+        """Return once the process has ended, by itself or otherwise."""
+        if self._process is not None:
+            await self._process.wait()
+
     async def command(self, *arguments: str) -> Any:
         """What another of the relay's commands says of its file, in JSON."""
         command, *more = arguments

@@ -70,9 +70,10 @@ class Result:
     risked: int = 0
     # How long before the end of its process the oldest of the risked was answered, in milliseconds.
     risked_ms: float = 0.0
-    # Calls that ended without a whole 200; of those, the ones that found nobody listening.
+    # Calls that ended without a whole 200; of those, the ones that the fault itself failed: nobody listened while the
+    # relay was away, or it was Flagsmith that failed.
     failed: int = 0
-    unheard: int = 0
+    by_fault: int = 0
     # What the relay adds to the 99th percentile of a call while the fault lasts.
     added_p99_ms: float = 0.0
     # Until Heap had all that was captured before the fault's end.
@@ -108,7 +109,7 @@ def measure(fault: Fault, store: str, form: str, seen: Seen) -> Result:
         risked=min(lost, len(risked), at_most(seen)),
         risked_ms=max((until_end(call, seen) for call in risked), default=0.0) * 1000 if lost else 0.0,
         failed=sum(call.failed for call in seen.calls),
-        unheard=sum(call.refused for call in seen.calls),
+        by_fault=sum(call.refused or is_flagsmiths(call, fault, seen.span) for call in seen.calls),
         added_p99_ms=p99(during(seen.span, seen.calls)) - p99(during(seen.span, seen.direct)),
         recovery_seconds=recovery(seen, heard),
         books_difference=max(seen.differences, default=0.0),
@@ -122,6 +123,11 @@ def measure(fault: Fault, store: str, form: str, seen: Seen) -> Result:
 def during(span: Span, calls: Sequence[Call]) -> list[Call]:
     """Those of *calls* that were sent while the fault lasted."""
     return [call for call in calls if span.began <= call.sent <= span.ended]
+
+
+def is_flagsmiths(call: Call, fault: Fault, span: Span) -> bool:
+    """Whether it failed because Flagsmith did."""
+    return call.failed and fault.side == "flagsmith" and call.sent <= span.ended + CALM_SECONDS
 
 
 def is_at_risk(call: Call, seen: Seen) -> bool:

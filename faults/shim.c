@@ -104,7 +104,14 @@ ssize_t pwrite64(int file, const void *bytes, size_t size, off64_t at) {
     return takes_no_writes() ? -1 : real(file, bytes, size, at);
 }
 
+/* An address in digits asks no resolver. */
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
     REAL(getaddrinfo);
-    return control && control->nameless ? EAI_AGAIN : real(name, service, hints, found);
+    struct addrinfo numeric = {0};
+    if (!control || !control->nameless)
+        return real(name, service, hints, found);
+    if (hints)
+        numeric = *hints;
+    numeric.ai_flags |= AI_NUMERICHOST;
+    return real(name, service, &numeric, found) ? EAI_AGAIN : 0;
 }

@@ -117,7 +117,9 @@ class Stage:
         """Ask the relay once how it is; where it does not answer there is no sample."""
         with suppress(aiohttp.ClientError, TimeoutError):
             async with self._http.get(f"{self.admin}/metrics") as answer:
-                self.samples.append(read_sample(await answer.text()))
+                text = await answer.text()
+            if answer.status == 200:  # without memory there may be no page, either
+                self.samples.append(read_sample(text))
 
     async def settle(self) -> None:
         """Return once nothing waits for Heap, or for being read. Raises TimeoutError with what does."""

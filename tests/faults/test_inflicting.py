@@ -123,6 +123,14 @@ def test_no_name_is_resolved(shim: Shim) -> None:
     assert said == "True"
 
 
+def test_an_address_in_digits_needs_no_name(shim: Shim) -> None:
+    shim.set(nameless=1.0)
+
+    said = run(shim, "import socket; print(socket.getaddrinfo('127.0.0.1', 1, type=socket.SOCK_STREAM)[0][4])")
+
+    assert said == "('127.0.0.1', 1)"
+
+
 def test_a_torn_log_has_lost_its_last_commit_and_nothing_else(tmp_path: Path) -> None:
     """The log is in its second round, so that behind its last frame there are valid ones of the first."""
     path, copy = tmp_path / "a.db", tmp_path / "b.db"

@@ -111,8 +111,14 @@ def test_where_calls_may_fail_none_may_after_the_fault() -> None:
     during = result(sigterm, calls=[*GOOD.calls, call("ken", 7.0, status=0, refused=True)])
     after = result(sigterm, calls=[*GOOD.calls, call("ken", 13.5, status=502)])
 
-    assert (during.failed, during.unheard, during.missed) == (1, 1, ())
+    assert (during.failed, during.by_fault, during.missed) == (1, 1, ())
     assert after.missed == ("1 calls failed after it",)
+
+
+def test_what_fails_with_flagsmith_is_failed_by_the_fault_itself() -> None:
+    seen = result(ROWS["flagsmith-down"], calls=[*GOOD.calls, call("ken", 7.0, status=502)])
+
+    assert (seen.failed, seen.by_fault, seen.missed) == (1, 1, ())
 
 
 def test_a_counter_goes_on_over_the_ends_of_its_process() -> None:
