@@ -190,7 +190,7 @@ class Relay:
         parts = self._parts
         passengers = {"figures": parts.figures.run, "allocator": give_back_for_ever}
         if self._captures:
-            passengers |= {"capture": parts.capture.run, "daily_cap": parts.capture.daily_cap.run}
+            passengers |= {"capture": parts.capture.run, "daily_cap": parts.capture.commits.daily_cap.run}
         if self._captures and parts.spool:
             passengers["spool"] = parts.spool.run
         if self._delivers:
@@ -222,8 +222,8 @@ class Relay:
             await self._parts.sender.reload(lanes)
         self._parts.proxy.serve(environments)
         if self._captures:
-            self._parts.capture.daily_cap.caps = config.caps()
-            self._parts.capture.forecasts.follow(config.paces())
+            self._parts.capture.commits.daily_cap.caps = config.caps()
+            self._parts.capture.commits.forecasts.follow(config.paces())
         self._parts.figures.environments = config.apps()
         self._orphans.look()
 
@@ -266,7 +266,7 @@ class Relay:
         if not self.started.is_set():
             return
         parts, settings = self._parts, self._parts.config.outbox
-        waiting, lost = parts.spool.kept.total() if parts.spool else 0, parts.capture.at_risk
+        waiting, lost = parts.spool.kept.total() if parts.spool else 0, parts.capture.counts.at_risk
         if not parts.spool:
             with suppress(OutboxError):
                 waiting = sum(level.events for level in await parts.outbox.levels())

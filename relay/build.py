@@ -66,8 +66,8 @@ def build(config: Config, role: Role, registry: CollectorRegistry, clock: Clock)
     before_answer = config.outbox.commit == "before_answer"
     capture = Capture(spool or outbox, _limits(config), metrics, before_answer=before_answer, clock=clock)
     if role != "sender":
-        capture.daily_cap.caps = config.caps()
-        capture.forecasts.follow(config.paces())
+        capture.commits.daily_cap.caps = config.caps()
+        capture.commits.forecasts.follow(config.paces())
     upstream = Upstream(config.upstream)
     sender = Sender(outbox, config.lanes(), metrics, clock, purses=shared.purse if shared else None)
     figures = Figures(outbox, capture, sender.lanes, config.apps(), metrics, clock, spool)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from relay.capture import Capture, time_ordered_key
+from relay.capture import Capture
+from relay.capture.keys import time_ordered_key
 from relay.metrics import Metrics
 from relay.model import Book, Cause, Environment, Lane, Latest, OnChange, Settlement
 from relay.outbox import Outbox

@@ -125,7 +125,7 @@ async def test_the_next_day_begins_at_nothing_and_tells_what_the_last_one_skippe
         await ask(http, relay, 5)
         today.turn(DAY)
         with capture_logs() as logs:
-            relay.parts.capture.daily_cap.look()
+            relay.parts.capture.commits.daily_cap.look()
         book = await ask(http, relay, 3)
 
     [lifted] = [line for line in logs if line["event"] == "cap.lifted"]

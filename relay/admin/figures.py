@@ -139,7 +139,7 @@ class Figures:
             found,
             environments=self.environments,
             lanes={state.lane: state for state in self._lanes()},
-            caps=self._capture.daily_cap.status(),
+            caps=self._capture.commits.daily_cap.status(),
             forecasts=self._forecasts(),
             refusal=self._refusal(found),
             spooled=dict(self._spool.kept) if self._spool else {},
@@ -150,14 +150,14 @@ class Figures:
 
     def in_hand(self) -> Counter[str]:
         """What this relay captured, and is in no book of the outbox yet."""
-        return self._capture.in_hand + (self._spool.kept if self._spool else Counter())
+        return self._capture.counts.in_hand + (self._spool.kept if self._spool else Counter())
 
     async def _read(self) -> Reading:
         """What the outbox holds."""
         # A shared one may be away, and no commit waits for it; its books are not compared with what is captured here.
-        async with nullcontext() if self._spool else self._capture.committing:
+        async with nullcontext() if self._spool else self._capture.commits.committing:
             installation, books = await self._outbox.installation(), await self._outbox.books()
-            captured, in_hand = dict(self._capture.captured), dict(self._capture.in_hand)
+            captured, in_hand = dict(self._capture.counts.captured), dict(self._capture.counts.in_hand)
         return Reading(
             installation=installation,
             books=books,
@@ -173,14 +173,14 @@ class Figures:
         """Why the outbox takes no new events, though it could be read."""
         obstacle = found.usage.obstacle if found.usage else ""
         away = self._spool.problem if self._spool and not found.problem else None
-        return obstacle or self._capture.refusals.last or away or ""
+        return obstacle or self._capture.commits.refusals.last or away or ""
 
     def _forecasts(self) -> dict[str, ForecastStatus]:
         """Those of the environments; a few are told anew, in turn, as what a day brings does not change soon."""
         told = self.reading.forecasts
         untold = [name for name in self.environments if name not in told]
         turns = [*untold, *(name for name in told if name in self.environments)]
-        anew = {name: self._capture.forecasts.tell(name) for name in turns[:FEW]}
+        anew = {name: self._capture.commits.forecasts.tell(name) for name in turns[:FEW]}
         kept = {name: told[name] for name in turns[FEW:] if name in told}
         return kept | {name: forecast for name, forecast in anew.items() if forecast}
 

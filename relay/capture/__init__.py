@@ -5,32 +5,26 @@ kept is counted.
 """
 
 import asyncio
-import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from relay.capture.batch import Batch, Case, Offer
-from relay.capture.refusals import Refusals
+from relay.capture.batch import Case, Offer
+from relay.capture.commits import Commits
+from relay.capture.counts import Counts
+from relay.capture.keys import time_ordered_key
 from relay.capture.turn import Turn
-from relay.coalescing import Coalescer, Decisions, Mark, State, mark_of
-from relay.core.coalesce import UNCHANGED
-from relay.core.daily import OVER_CAP
-from relay.daily_cap import DailyCap
-from relay.errors import OutboxError, OutboxFull
-from relay.forecasting import Forecasts
+from relay.coalescing import Coalescer, Mark, mark_of
 from relay.metrics import Metrics
-from relay.model import Clock, Environment, Event, Exchange
-from relay.outbox import Intake, Put
-from relay.reading import Prepared, Reader, is_large
+from relay.model import Clock, Environment, Exchange
+from relay.outbox import Intake
+from relay.reading import Reader, is_large
 from relay.recording import CaptureLimits, CopyMemory, Recording
 
 # A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
 GATHER_SECONDS = 0.008
 # Events of one commit, so that the storage's other users get their turn.
 COMMIT_EVENTS = 1000
-# Counts that come without events are handed over this often.
-TALLY_SECONDS = 1.0
 
 
 class Capture:
@@ -48,48 +42,28 @@ class Capture:
         *,
         before_answer: bool = False,
         clock: Clock | None = None,
-        new_key: Callable[[float], str] | None = None,
+        new_key: Callable[[float], str] = time_ordered_key,
     ) -> None:
-        self._outbox = outbox
+        clock = clock or Clock()
         self._limits = limits
         self._metrics = metrics
-        self._clock = clock or Clock()
-        self._reader = Reader(limits, new_key or time_ordered_key)
-        self._coalescer = Coalescer(outbox)
         self._before_answer = before_answer
+        self._reader = Reader(limits, new_key)
+        self._coalescer = Coalescer(outbox)
         self.memory = CopyMemory(limits.memory)
-        self._turn = Turn(self.memory, self._clock)
-        self.daily_cap = DailyCap(outbox, self._clock)
-        self.forecasts = Forecasts(self._clock)
+        self.counts = Counts(metrics)
+        self.commits = Commits(outbox, self._reader, self._coalescer, self.counts, metrics, clock)
+        self._turn = Turn(self.memory, clock)
         self._small: deque[Offer] = deque()
         self._large: deque[Offer] = deque()
         self._done: list[Case] = []
-        self._tally: Counter[tuple[str, str, str]] = Counter()
-        # Answers that were unchanged, and are not in the tally yet, by environment.
-        self._unchanged: Counter[str] = Counter()
         # Of what is sent only as news: the requests whose answers are not decided about yet.
         self._undecided: Counter[int] = Counter()
-        # Monotonic: when counts that come without events are due again; somebody may wait for them.
-        self._tell_at = self._clock.monotonic()
-        self._hurried = False
         # Nothing is to be committed, nor to be told.
         self._rests = False
         self._small_work = asyncio.Event()
         self._large_work = asyncio.Event()
         self._to_commit = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.refusals = Refusals()
-        # Held while an outcome is being committed: whoever compares the books takes it, and sees no half-done change.
-        self.committing = asyncio.Lock()
-        # What this process captured, and what of it is not in the outbox's books yet, by environment.
-        self.captured: Counter[str] = Counter()
-        self.in_hand: Counter[str] = Counter()
-
-    @property
-    def at_risk(self) -> int:
-        """What would be lost if the process ended now: neither committed, nor known as skipped or refused."""
-        return self.in_hand.total() - self._tally.total() - self._unchanged.total()
 
     def begin(
         self, environment: Environment, method: str, target: str, request_type: str, request_encoding: str
@@ -108,9 +82,9 @@ class Capture:
 
     def skip(self, environment: Environment, reason: str) -> None:
         """Count an identity answer that is seen and not kept."""
-        self._count(environment.name)
+        self.counts.capture(environment.name)
         self._metrics.captured.labels(environment.name).inc()
-        self._note(environment.name, "skipped", reason)
+        self.counts.note(environment.name, "skipped", reason)
         self._to_commit.set()
 
     async def run(self) -> None:
@@ -122,21 +96,21 @@ class Capture:
 
     async def drained(self) -> None:
         """Return once everything offered so far is in the outbox or counted as refused there."""
-        self._hurried, self._tell_at = True, self._clock.monotonic()
+        self.commits.hurry()
         try:
-            while not self._idle.is_set():
+            while not self.counts.idle.is_set():
                 self._to_commit.set()
-                await self._idle.wait()
+                await self.counts.idle.wait()
         finally:
-            self._hurried = False
+            self.commits.hurried = False
 
     # What a recording tells.
 
     def refuse(self, environment: Environment, reason: str) -> None:
         """Count an identity answer that could not be kept."""
-        self._count(environment.name)
+        self.counts.capture(environment.name)
         self._metrics.captured.labels(environment.name).inc()
-        self._note(environment.name, "refused", reason)
+        self.counts.note(environment.name, "refused", reason)
         self._to_commit.set()
 
     def offer(self, exchange: Exchange, size: int) -> "asyncio.Future[None] | None":
@@ -147,7 +121,8 @@ class Capture:
             return None
         committed = asyncio.get_running_loop().create_future() if self._before_answer else None
         offer = Offer(exchange, size, committed, mark)
-        self._count(exchange.environment.name)  # once there was memory for all of that: who could not offer refuses
+        # Once there was memory for all of that: who could not offer refuses.
+        self.counts.capture(exchange.environment.name)
         if mark:
             self._undecided[mark.request] += 1
         if mark or not is_large(exchange):
@@ -163,8 +138,8 @@ class Capture:
         if state is None or not self._coalescer.is_unchanged(state, exchange.received_at):
             return False
         self._coalescer.repeat(state.who, 1, exchange.received_at)
-        self._count(exchange.environment.name)
-        self._unchanged[exchange.environment.name] += 1
+        self.counts.capture(exchange.environment.name)
+        self.counts.unchanged[exchange.environment.name] += 1
         if self._rests:
             self._to_commit.set()
         return True
@@ -208,21 +183,19 @@ class Capture:
 
     async def _commit_for_ever(self) -> None:
         while True:
-            await self.daily_cap.begin()
+            await self.commits.daily_cap.begin()
             await self._wait_for_cases()
             self._to_commit.clear()
             self._turn.begin()
             await self._commit()
 
     async def _wait_for_cases(self) -> None:
-        if not self._tally and not self._coalescer.untold:
-            self._rests = True
-            await self._to_commit.wait()
-            self._rests = False
-            return
+        patience = self.commits.due_in
+        self._rests = patience is None
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, self._tell_at - self._clock.monotonic())):
+            async with asyncio.timeout(patience):
                 await self._to_commit.wait()
+        self._rests = False
 
     async def _commit(self) -> None:
         cases = self._done[:]
@@ -232,91 +205,11 @@ class Capture:
             self._small_work.set()  # there is room for more
         for name, times in Counter(one.offer.exchange.environment.name for one in cases).items():
             self._metrics.captured.labels(name).inc(times)
-        batch = Batch()
         try:
-            for case in cases:
-                if not self._is_repeat(case, decisions, batch):
-                    await self._decide(case, decisions, batch)
-                await self._turn.share()
-            self._tell_unchanged(batch)
-            if not await self._store(batch):
-                await self._store(Batch())
+            await self.commits.commit(cases, decisions, self._turn)
         finally:
             self._let_go(cases)
-        self.daily_cap.say()
-        if not self.in_hand.total():
-            self._idle.set()
-
-    def _tell_unchanged(self, batch: Batch) -> None:
-        """Count what was unchanged: in *batch*, and on the spot."""
-        for name, times in self._unchanged.items():
-            self._metrics.captured.labels(name).inc(times)
-        for name, times in (batch.unchanged + self._unchanged).items():
-            self.forecasts.see(name, UNCHANGED, times)
-            self._note(name, "skipped", UNCHANGED.reason, times)
-        self._unchanged.clear()
-
-    def _is_repeat(self, case: Case, decisions: Decisions, batch: Batch) -> bool:
-        """Whether *case* is of known bytes and unchanged, as nearly all are where only news is sent."""
-        state = case.state
-        if case.prepared or not state or decisions.decide(state, case.offer.exchange.received_at).send:
-            return False
-        self._rest(case, state, decisions, batch)
-        return True
-
-    async def _decide(self, case: Case, decisions: Decisions, batch: Batch) -> None:
-        """Add to *batch* what becomes of *case*: all of it, unless it is sent only as news, and is none."""
-        exchange, state, prepared = case.offer.exchange, case.state, case.prepared
-        verdict = decisions.decide(state, exchange.received_at) if state else None
-        if prepared and state and case.offer.mark:
-            self._coalescer.learn(case.offer.mark, state)
-        if state and verdict is UNCHANGED:
-            self._rest(case, state, decisions, batch)
-            return
-        prepared = prepared or await self._read_after_all(exchange)
-        prepared = self._capped(prepared.sent_for(verdict) if verdict else prepared)
-        if prepared.state:
-            decisions.send(prepared.state, exchange.received_at)
-        self._add(exchange.environment, prepared, batch)
-
-    def _rest(self, case: Case, state: State, decisions: Decisions, batch: Batch) -> None:
-        """Let an unchanged one be, at once or when what it is like is stored."""
-        if decisions.is_sending(state.who):
-            batch.resting.append(case)
-        else:
-            batch.unchanged[state.environment.name] += 1
-            self._coalescer.repeat(state.who, 1, case.offer.exchange.received_at)
-
-    def _capped(self, prepared: Prepared) -> Prepared:
-        """*prepared*, skipped where it is an event that its environment's daily cap stops."""
-        entry = prepared.entry
-        if not isinstance(entry, Event) or self.daily_cap.admit(entry):
-            return prepared
-        return prepared.skipped_for(OVER_CAP)
-
-    async def _read_after_all(self, exchange: Exchange) -> Prepared:
-        """What known bytes come to. It is waited for, as what comes after has to be compared with it."""
-        prepared = self._reader.read_small(exchange)
-        return prepared if prepared is not None else await asyncio.to_thread(self._reader.read, exchange)
-
-    def _add(self, environment: Environment, prepared: Prepared, batch: Batch) -> None:
-        """Count what is decided; the rest is decided by what becomes of *batch*."""
-        self.forecasts.see_answer(environment.name, prepared)
-        for reason, times in prepared.altered.items():
-            self._metrics.altered.labels(environment.name, reason).inc(times)
-        if prepared.skipped:
-            self._note(environment.name, "skipped", prepared.skipped)
-        elif prepared.refused:
-            self._note(environment.name, "refused", prepared.refused)
-        if prepared.journal is not None:
-            batch.journal.append(prepared.journal)
-        if isinstance(prepared.entry, Event):
-            batch.events.append(prepared.entry)
-            batch.environments[environment.name] = environment
-            if prepared.state:
-                batch.fingerprints[prepared.entry.key] = prepared.state.fingerprint
-        elif prepared.entry is not None:
-            batch.dead.append(prepared.entry)
+        self.counts.rest()
 
     def _let_go(self, cases: Sequence[Case]) -> None:
         self.memory.give_back(sum(case.offer.size for case in cases))
@@ -324,79 +217,3 @@ class Capture:
         for case in cases if self._before_answer else ():
             if case.offer.committed is not None and not case.offer.committed.done():
                 case.offer.committed.set_result(None)
-
-    async def _store(self, batch: Batch) -> bool:
-        """Put *batch*, and counts with it; False where it was refused, and the counts alone may do.
-
-        A bug in the outbox refuses it too, and is raised on to who supervises this.
-        """
-        now = self._clock.monotonic()
-        is_time = now >= self._tell_at
-        if batch.is_empty and not (is_time and (self._tally or self._coalescer.untold)):
-            return True
-        tally = self._tally.copy()
-        repeats = self._coalescer.take_repeats(all_of_them=self._hurried) if is_time else {}
-        try:
-            async with self.committing:
-                await self._outbox.put(Put(batch.events, batch.dead, tally, batch.journal, batch.coalescing(repeats)))
-                self._settle_in_hand(batch, tally)
-        except Exception as failure:
-            self._coalescer.give_back(repeats)
-            self._tell_at = now + (TALLY_SECONDS if batch.is_empty else 0)
-            self._refuse(batch, failure)
-            if not isinstance(failure, OutboxError):
-                raise
-            return batch.is_empty
-        if is_time and not self._hurried:
-            self._tell_at = now + TALLY_SECONDS
-        self._count_stored(batch)
-        return True
-
-    def _count_stored(self, batch: Batch) -> None:
-        for case in batch.resting:
-            if state := case.state:
-                self.forecasts.see(state.environment.name, UNCHANGED, 1)
-                self._note(state.environment.name, "skipped", UNCHANGED.reason)
-                self._coalescer.repeat(state.who, 1, case.offer.exchange.received_at)
-        made = Counter((entry.environment, entry.verdict.reason) for entry in batch.journal if entry.verdict.send)
-        for (environment, reason), events in made.items():
-            self._metrics.events.labels(environment, reason).inc(events)
-        for letter in batch.dead:
-            self._metrics.dead_letters_made.labels(letter.event.environment, letter.cause.reason).inc()
-        if batch.events or batch.dead:
-            self.refusals.end()
-
-    def _refuse(self, batch: Batch, failure: Exception) -> None:
-        """Count all that is not stored, and what was thought unchanged only for it."""
-        reason = "outbox_full" if isinstance(failure, OutboxFull) else "outbox_error"
-        self.daily_cap.take_back(batch.events)
-        environments = Counter(event.environment for event in batch.entries())
-        environments.update(case.offer.exchange.environment.name for case in batch.resting)
-        for environment, times in environments.items():
-            self._note(environment, "refused", reason, times)
-        if not environments:
-            return
-        known = isinstance(failure, OutboxError)
-        detail = str(failure) if known else "a bug in the outbox, logged as task.crashed"
-        self.refusals.begin(reason, detail, environments.total())
-
-    def _settle_in_hand(self, batch: Batch, tally: "Counter[tuple[str, str, str]]") -> None:
-        self._tally -= tally
-        self.in_hand.subtract(event.environment for event in batch.entries())
-        for (environment, _, _), times in tally.items():
-            self.in_hand[environment] -= times
-
-    def _count(self, environment: str) -> None:
-        self._idle.clear()
-        self.captured[environment] += 1
-        self.in_hand[environment] += 1
-
-    def _note(self, environment: str, book: str, reason: str, times: int = 1) -> None:
-        self._tally[environment, book, reason] += times
-        metric = self._metrics.skipped if book == "skipped" else self._metrics.refused
-        metric.labels(environment, reason).inc(times)
-
-
-def time_ordered_key(at: float) -> str:
-    """An idempotency key: 12 hex digits of milliseconds, so that neighbours are stored together, and 96 random bits."""
-    return f"{int(at * 1000):012x}{secrets.token_hex(12)}"

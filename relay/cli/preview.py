@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from relay import __version__, config
-from relay.capture import time_ordered_key
+from relay.capture.keys import time_ordered_key
 from relay.cli.options import config_file, in_json, read_identity
 from relay.config import Config, EnvironmentConfig
 from relay.connection import UpstreamAnswer

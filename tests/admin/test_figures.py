@@ -91,7 +91,7 @@ async def test_a_difference_in_the_books_is_seen(watched: Watched) -> None:
     """The metric compares two counts made apart from each other, so it can fail: here the capture saw one more."""
     await watched.figures.refresh()
 
-    watched.capture.captured["tests"] += 1
+    watched.capture.counts.captured["tests"] += 1
     await watched.figures.refresh()
 
     assert watched.sample("relay_books_difference", environment="tests") == 1
@@ -100,7 +100,7 @@ async def test_a_difference_in_the_books_is_seen(watched: Watched) -> None:
 async def test_forecasts_of_many_are_told_in_turn(watched: Watched) -> None:
     """Each takes the event loop's time, and a day's changes slowly."""
     names = [f"environment-{number}" for number in range(2 * FEW + 1)]
-    watched.capture.forecasts.follow(dict.fromkeys(names, Pace("every_call", 0.0, 0.8)))
+    watched.capture.commits.forecasts.follow(dict.fromkeys(names, Pace("every_call", 0.0, 0.8)))
     watched.figures.environments = dict.fromkeys(names, LANE)
 
     rounds = []
@@ -195,7 +195,7 @@ async def test_a_disk_that_somebody_else_filled_is_a_problem_before_an_event_is_
 async def test_events_that_are_refused_are_told_beside_an_outbox_that_cannot_be_read(tmp_path: Path) -> None:
     """One on Redis may be away for long before the spool is full, and only then events are lost."""
     watched = Watched(sqlite_outbox(tmp_path / "outbox.db"))  # it was never opened
-    watched.capture.refusals.begin("outbox_full", "the spool is full", 1)
+    watched.capture.commits.refusals.begin("outbox_full", "the spool is full", 1)
     await watched.figures.refresh()
 
     problem = status_of(watched.figures.reading, now=1000.0, kind="redis").outbox.problem
@@ -203,11 +203,11 @@ async def test_events_that_are_refused_are_told_beside_an_outbox_that_cannot_be_
 
 
 async def test_why_events_are_refused_is_told_until_one_is_stored(watched: Watched) -> None:
-    watched.capture.refusals.begin("outbox_error", "the outbox cannot be written", 1)
+    watched.capture.commits.refusals.begin("outbox_error", "the outbox cannot be written", 1)
     await watched.figures.refresh()
     refusing = status_of(watched.figures.reading, now=1000.0, kind="memory").outbox.problem
 
-    watched.capture.refusals.end()
+    watched.capture.commits.refusals.end()
     await watched.figures.refresh()
 
     assert refusing == "the last events were refused: the outbox cannot be written"

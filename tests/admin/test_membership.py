@@ -160,7 +160,7 @@ async def test_what_waits_in_the_spool_has_gauges(watched: Watched) -> None:
 
 async def test_shared_books_have_to_balance_in_themselves(watched: Watched) -> None:
     """What one of many captured says nothing of what all of them put."""
-    watched.capture.captured["tests"] = 1000
+    watched.capture.counts.captured["tests"] = 1000
     await watched.figures.refresh()
 
     assert watched.figures.reading.differences.get("tests", 0) == 0

@@ -26,7 +26,7 @@ async def test_books_lane_and_history_of_an_environment(watched: Watched) -> Non
     watched.lanes.append(LaneState(LANE, "paused", 990.0, 1040.0, answer, answer, 3, 0.25))
     await watched.figures.refresh()
     await watched.outbox.put(Put([event(1, 900.0), event(2, 950.0)], tally={("tests", "skipped", "empty"): 3}))
-    watched.capture.captured["tests"], watched.capture.in_hand["tests"] = 6, 1
+    watched.capture.counts.captured["tests"], watched.capture.counts.in_hand["tests"] = 6, 1
     await watched.figures.refresh()
 
     [found] = status_of(watched.figures.reading, now=1000.0, kind="memory").environments

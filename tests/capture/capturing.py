@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from relay.capture import Capture, time_ordered_key
+from relay.capture import Capture
+from relay.capture.keys import time_ordered_key
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Environment, Lane
 from relay.outbox.memory import MemoryOutbox

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from relay.capture import time_ordered_key
+from relay.capture.keys import time_ordered_key
 from relay.core.identity import hashed
 from relay.model import Book, Cause, Verdict
 from tests.capture.capturing import ENVIRONMENT, LANE, answer, book_of, capturing, feed

@@ -25,7 +25,7 @@ async def test_what_is_not_committed_yet_is_at_risk_and_what_is_skipped_is_not()
     feed(capture, answer())
     capture.skip(ENVIRONMENT, "already_captured")
 
-    assert capture.at_risk == 1
+    assert capture.counts.at_risk == 1
 
 
 async def test_a_full_outbox_refuses_the_new_and_counts_it() -> None:
@@ -58,12 +58,12 @@ async def test_why_the_last_events_were_refused_is_known_until_one_is_stored() -
     async with capturing(max_bytes=1) as (capture, outbox):
         feed(capture, answer())
         await capture.drained()
-        assert "the last events were refused: the outbox in memory is full" in capture.refusals.last
+        assert "the last events were refused: the outbox in memory is full" in capture.commits.refusals.last
 
         outbox._max_bytes = 10_000_000
         feed(capture, answer())
         await capture.drained()
-        assert capture.refusals.last == ""
+        assert capture.commits.refusals.last == ""
 
 
 class BusyOutbox(MemoryOutbox):
@@ -119,7 +119,7 @@ async def test_a_bug_in_the_outbox_costs_the_events_of_one_commit_and_leaks_noth
 
     restarted = asyncio.create_task(capture.run())
     assert await book_of(capture, outbox) == Book(captured=2, waiting=1, refused={"outbox_error": 1})
-    assert capture.memory.held == capture.in_hand.total() == 0
+    assert capture.memory.held == capture.counts.in_hand.total() == 0
     assert large.done()
     restarted.cancel()
     await asyncio.gather(restarted, return_exceptions=True)

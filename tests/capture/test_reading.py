@@ -12,7 +12,7 @@ from dataclasses import replace
 import brotli
 import pytest
 
-from relay.capture import time_ordered_key
+from relay.capture.keys import time_ordered_key
 from relay.model import Book, Clock
 from relay.recording import CaptureLimits
 from tests.capture.capturing import LIMITS, answer, book_of, capturing, feed

@@ -71,7 +71,7 @@ async def test_flags_do_not_wait_for_a_redis_that_hangs(fleet: Fleet, http: aioh
         os.kill(fleet.redis.process.pid, signal.SIGSTOP)
         try:
             await asyncio.gather(*(identify(http, relay, f"during-{number}") for number in range(20)))
-            assert relay.parts.capture.at_risk >= 20
+            assert relay.parts.capture.counts.at_risk >= 20
         finally:
             os.kill(fleet.redis.process.pid, signal.SIGCONT)
 

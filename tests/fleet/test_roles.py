@@ -69,7 +69,7 @@ async def test_a_daily_cap_is_that_of_all_members(fleet: Fleet, http: aiohttp.Cl
         await identify(http, two, "ada")
         for name in ("bob", "cyd"):
             await identify(http, one, name)
-        await two.parts.capture.daily_cap.learn()
+        await two.parts.capture.commits.daily_cap.learn()
 
         await identify(http, two, "dan")
 

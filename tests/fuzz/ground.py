@@ -48,7 +48,7 @@ class Ground:
     def captured(self) -> int:
         """How many answers were captured, once all that is under way is in the outbox or counted."""
         self.run(self._settle)
-        return self.bench.capture.captured.total()
+        return self.bench.capture.counts.captured.total()
 
     def is_well(self) -> bool:
         """Whether a plain call is answered as ever."""

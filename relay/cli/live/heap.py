@@ -4,7 +4,7 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from relay.capture import time_ordered_key
+from relay.capture.keys import time_ordered_key
 from relay.cli.live.clocks import compare
 from relay.cli.live.finding import Finding, Result
 from relay.cli.live.reach import Destination, reach
