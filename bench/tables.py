@@ -53,25 +53,22 @@ def spread(ratios: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.2f}x, {ratios[0]:.2f} to {ratios[-1]:.2f}"
 
 
-def watched(costs: Sequence[Cost]) -> str:
-    """One line for each case, each figure with its ratio to the first's."""
-    first = costs[0]
-    figures = ["requests/s", "CPU µs per request", "p50 µs (1 connection)", "p99 µs (1 connection)"]
+def watched(rounds: Sequence[Sequence[Cost]]) -> str:
+    """One line for each case, each figure with its ratio to the first case's."""
+    figures: Mapping[str, Callable[[Cost], float]] = {
+        "requests/s": lambda each: each.per_second,
+        "CPU µs per request": lambda each: each.cpu_microseconds,
+        "p50 µs (1 connection)": lambda each: each.p50,
+        "p99 µs (1 connection)": lambda each: each.p99,
+    }
     lines = [row(["environments", "watched", *figures]), row(["---:", "---", *["---:"] * len(figures)])]
-    for each in costs:
-        cells = [
-            ratio(each.per_second, first.per_second),
-            ratio(each.cpu_microseconds, first.cpu_microseconds),
-            ratio(each.p50, first.p50),
-            ratio(each.p99, first.p99),
-        ]
-        lines.append(row([f"{each.environments:,}", "yes" if each.watched else "no", *cells]))
+    for number, case in enumerate(rounds[0]):
+        cells = []
+        for of in figures.values():
+            ratios = sorted(of(costs[number]) / of(costs[0]) for costs in rounds)
+            cells.append(f"{statistics.median(of(costs[number]) for costs in rounds):,.0f} ({spread(ratios)})")
+        lines.append(row([f"{case.environments:,}", "yes" if case.watched else "no", *cells]))
     return "\n".join(lines)
-
-
-def ratio(figure: float, base: float) -> str:
-    """A figure, and how many times the baseline's it is."""
-    return f"{figure:,.0f} ({figure / base:.2f}x)"
 
 
 def row(cells: Iterable[str]) -> str:

@@ -1,6 +1,5 @@
 """What it costs the request path to be watched, as relays are: one environment or many, with or without watchers."""
 
-import statistics
 import threading
 import time
 import urllib.request
@@ -11,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from bench import load
-from bench.comparison import BUSY_CONNECTIONS, flagsmith
+from bench.comparison import ACQUAINTED, BUSY_CONNECTIONS, flagsmith
 from bench.load import Demand
 from bench.process import free_port, python
 from bench.relays import MeasuredRelay, relay
@@ -35,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What flag calls cost in one case; of several rounds, the median of each figure."""
+    """What flag calls cost in one case."""
 
     environments: int
     watched: bool
@@ -47,21 +46,23 @@ class Cost:
     p99: float
 
 
-def compare(folder: Path, rounds: int) -> Sequence[Cost]:
+def compare(folder: Path, rounds: int) -> Sequence[Sequence[Cost]]:
     """Measure in turn, *rounds* times, so that what else the machine does meets all alike.
 
-    All environments have one Heap app: what an app more costs is another question.
+    All environments have one Heap app: what an app more costs is another question. They send on change, and nothing
+    changes, so that the last round finds the relays as the first one did.
     """
     with ExitStack() as stack:
         origin = stack.enter_context(flagsmith(folder))
         heap = stack.enter_context(python("bench.heap", free_port()))
         cases = []
         for number in (1, MANY):
-            each = stack.enter_context(relay(folder, f"with-{number}", origin.url, heap.url, number, apps=1))
-            load.run(each.process.url, Demand(BUSY_CONNECTIONS, 1, number))  # caches, connections, code
+            name = f"with-{number}"
+            each = stack.enter_context(relay(folder, name, origin.url, heap.url, number, apps=1, send="on_change"))
+            load.run(each.process.url, Demand(BUSY_CONNECTIONS, ACQUAINTED, number))
+            each.wait_until_delivered()
             cases += [Case(each, number, watched) for watched in (False, True)]
-        seen = [[_measure(case) for case in cases] for _ in range(rounds)]
-        return [_median(costs) for costs in zip(*seen, strict=True)]
+        return [[_measure(case) for case in cases] for _ in range(rounds)]
 
 
 def _measure(case: Case) -> Cost:
@@ -101,14 +102,3 @@ def _ask(url: str, every: float, ended: threading.Event) -> None:
     while not ended.wait(max(0.0, began + next(times) * every - time.monotonic())):
         with urllib.request.urlopen(url) as answer:
             answer.read()
-
-
-def _median(rounds: Sequence[Cost]) -> Cost:
-    return Cost(
-        environments=rounds[0].environments,
-        watched=rounds[0].watched,
-        per_second=statistics.median(each.per_second for each in rounds),
-        cpu_microseconds=statistics.median(each.cpu_microseconds for each in rounds),
-        p50=statistics.median(each.p50 for each in rounds),
-        p99=statistics.median(each.p99 for each in rounds),
-    )
