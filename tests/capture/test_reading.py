@@ -1,21 +1,23 @@
 """Answers are decoded and parsed without holding up the event loop, or one another."""
 
 import asyncio
+import dataclasses
 import gzip
 import itertools
+import json
 import sys
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import brotli
 import pytest
+from msgspec.structs import replace
 
 from relay.capture.keys import time_ordered_key
 from relay.model import Book, Clock
 from relay.recording import CaptureLimits
-from tests.capture.capturing import LIMITS, answer, book_of, capturing, feed
+from tests.capture.capturing import ENVIRONMENT, LANE, LIMITS, answer, book_of, capturing, feed
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -47,7 +49,7 @@ async def test_after_a_slice_of_reading_the_event_loop_has_its_turn(memory: int,
         read_in.append(turn)
         return time_ordered_key(at)
 
-    limits = replace(LIMITS, memory=memory)
+    limits = dataclasses.replace(LIMITS, memory=memory)
     clock = Clock(monotonic=lambda: next(looks) * seconds)
     async with capturing(limits, clock=clock, new_key=new_key) as (capture, _):
         turning = asyncio.create_task(take_turns())
@@ -92,3 +94,16 @@ async def test_what_cannot_be_decoded_is_refused() -> None:
         feed(capture, b'{"identifier": "ada", "flags": [')
 
         assert await book_of(capture, outbox) == Book(captured=1, refused={"undecodable": 1})
+
+
+async def test_flags_that_are_known_come_to_what_the_rules_of_now_and_of_their_environment_say() -> None:
+    environments = [replace(ENVIRONMENT, **rules) for rules in ({}, {"extra_properties": {"a": 1}}, {"name": "other"})]
+    async with capturing() as (capture, outbox):
+        for environment in environments * 2:
+            feed(capture, answer(), environment=environment)
+        await capture.drained()
+        lease = await outbox.claim(LANE, limit=9, max_bytes=10_000, now=2_000_000_000.0, lease=1.0)
+
+    told = [(one.event.environment, json.loads(one.event.body)["properties"]) for one in lease.claims]
+    plain = {"dark_mode": True}
+    assert told == [("tests", plain), ("tests", {**plain, "a": 1}), ("other", plain)] * 2

@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
-from relay.core.evaluate import evaluate
+from msgspec.structs import replace
+
+from relay.core.evaluate import KnownFlags, evaluate
+from relay.errors import CaptureRefused
 from relay.model import Environment, Evaluation, Exchange, Lane, Verdict
 
 ENVIRONMENT = Environment("production", Lane("https://heapanalytics.com", "1234567890"), "Flagsmith Feature Flags")
@@ -46,7 +49,20 @@ def post(request_body: bytes, request_type: str = "application/json", **others: 
 
 
 def read(call: Exchange, *, max_decoded: int = 1024 * 1024, max_flags: int = 100) -> Evaluation | Verdict:
-    return evaluate(call, max_decoded=max_decoded, max_flags=max_flags)
+    """What *call* comes to, which is the same where its flags are known and where they are not."""
+
+    def outcome(known: KnownFlags | None) -> Evaluation | Verdict | CaptureRefused:
+        try:
+            return evaluate(call, max_decoded=max_decoded, max_flags=max_flags, known=known)
+        except CaptureRefused as refusal:
+            return refusal
+
+    found, known = outcome(None), KnownFlags(10)
+    for again in (outcome(known), outcome(known)):
+        assert repr(replace(again, mark=0) if isinstance(again, Evaluation) else again) == repr(found)
+    if isinstance(found, CaptureRefused):
+        raise found
+    return found
 
 
 def evaluation(call: Exchange) -> Evaluation:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.evaluate import MAX_NESTING
+from relay.core.evaluate import MAX_NESTING, KnownFlags, evaluate
 from relay.core.request import FIELDS
 from relay.errors import CaptureRefused
 from relay.model import Evaluation, Exchange, Flag, Verdict
@@ -222,3 +222,16 @@ def test_any_request_is_read_skipped_or_refused(body: bytes, content_type: str, 
 @given(query=st.text())
 def test_any_query_is_read_skipped_or_refused(query: str) -> None:
     assert ends_well(exchange(answer(), query="?identifier=" + query))
+
+
+def test_flags_that_were_read_before_are_not_read_again() -> None:
+    known = KnownFlags(10)
+    ada, bob = (
+        evaluate(exchange(answer(member("dark_mode"), identifier=name)), max_decoded=10_000, max_flags=10, known=known)
+        for name in ("ada", "bob")
+    )
+
+    assert isinstance(ada, Evaluation)
+    assert isinstance(bob, Evaluation)
+    assert (ada.identity, bob.identity) == ("ada", "bob")
+    assert ada.flags is bob.flags
