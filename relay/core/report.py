@@ -55,7 +55,7 @@ def _head(status: Status) -> Iterator[str]:
 
 def _totals(total: Totals) -> Iterator[str]:
     sums = f"{total.captured:,} captured, {total.delivered:,} delivered, {total.waiting:,} waiting"
-    yield _fact("totals", f"{sums}, {total.dead_letters:,} dead letters, {total.refused:,} refused")
+    yield _fact("totals", f"{sums}, {count(total.dead_letters, 'dead letter')}, {total.refused:,} refused")
     balanced = "balanced" if not total.difference else f"off by {total.difference:,}: please report this as a bug"
     yield _fact("books", balanced)
 
