@@ -1,9 +1,9 @@
-"""Where events wait while a remote outbox is away: whole puts, in a storage of the relay's own, moved over in order."""
+"""Where events wait while a remote outbox is away: whole puts, in a storage of the relay's own, moved over later."""
 
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import structlog
 
 from relay.core.recent import Recent
 from relay.errors import OutboxError
-from relay.model import Clock, Event, Lane, Sent, Settlement, Who
+from relay.model import Claim, Clock, Event, Lane, Sent, Settlement, Who
 from relay.outbox import Intake, Outbox, Put
 from relay.outbox.bookkeeping import RECENT
 from relay.outbox.envelope import seal, unseal
@@ -24,6 +24,10 @@ T = TypeVar("T")
 PATIENCE = 1.0
 # Between two tries of a remote, or of a storage, that failed.
 AGAIN_SECONDS = 1.0
+
+# Entries that are moved over at a time, and their bytes: one by one each would wait for Redis, and for the disk.
+TOGETHER = 8
+TOGETHER_BYTES = 2**20
 
 # The storage is a queue of one lane. All its entries are due at once, so that they are taken in the order they came,
 # whatever the clock does; and nobody else takes any, so that a lease may end when it begins.
@@ -62,8 +66,8 @@ class Spool:
         # Monotonic: since when something is kept, or the remote away; None where neither is.
         self._begun_at: float | None = None
         self._moved = 0
-        # The key of the entry that was put there last; it is here, too, where the storage failed just then.
-        self._moved_key = ""
+        # The keys of entries that were put there and are still here, where the storage failed just then.
+        self._carried: set[str] = set()
         # Whether what an earlier process left is counted.
         self._is_known = False
         self._sent: Recent[Who, Sent] = Recent(RECENT)
@@ -191,24 +195,41 @@ class Spool:
                     self._begin("an earlier process left something in the spool")
 
     async def _move(self) -> None:
-        """Move one entry over; or find that none is kept, and that the remote works."""
+        """Move some entries over; or find that none is kept, and that the remote works."""
         await self._look_back()
-        lease = await self._storage.claim(QUEUE, limit=1, max_bytes=1, now=ALWAYS, lease=0)
+        together = 1 if self.problem else TOGETHER
+        lease = await self._storage.claim(QUEUE, limit=together, max_bytes=TOGETHER_BYTES, now=ALWAYS, lease=0)
         if not lease.claims:
             await self._asked(self._remote.days())
             await self._end()
             return
-        [claim] = lease.claims
-        put = unseal(claim.event.body)
-        if claim.event.key != self._moved_key:
+        outcomes = await asyncio.gather(*(self._carry(one.event) for one in lease.claims), return_exceptions=True)
+        carried = zip(lease.claims, outcomes, strict=True)
+        await self._let_go(lease.token, [(claim, put) for claim, put in carried if isinstance(put, Put)])
+        if failure := next((one for one in outcomes if isinstance(one, BaseException)), None):
+            raise failure
+
+    async def _carry(self, entry: Event) -> Put:
+        """Put what *entry* keeps over there, unless it is; return it."""
+        put = unseal(entry.body)
+        if entry.key not in self._carried:
             await self._put(put)
-            self._moved_key = claim.event.key
+            self._carried.add(entry.key)
             self._moved += 1
+        return put
+
+    async def _let_go(self, token: str, moved: Sequence[tuple[Claim, Put]]) -> None:
+        """Keep no more what was *moved*."""
+        if not moved:
+            return
         self.problem = None  # new ones may go there, too: all is decided by when they were captured
+        counts = sum((_count(put) for _, put in moved), Counter[str]())
         async with self._counting:
-            await self._storage.settle(lease.token, Settlement(ack=frozenset({claim.id})), now=ALWAYS)
-            self.size -= len(claim.event.body)
-            await self._discount(_count(put))
+            settlement = Settlement(ack=frozenset(claim.id for claim, _ in moved))
+            await self._storage.settle(token, settlement, now=ALWAYS)
+            self.size -= sum(len(claim.event.body) for claim, _ in moved)
+            self._carried.difference_update(claim.event.key for claim, _ in moved)
+            await self._discount(counts)
 
     async def _discount(self, counts: Counter[str]) -> None:
         await self._storage.put(Put(tally={(name, *KEPT): -answers for name, answers in counts.items()}))

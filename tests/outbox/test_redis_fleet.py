@@ -199,6 +199,19 @@ async def test_an_event_keeps_its_time_stamp_whatever_the_clocks_say(tmp_path: P
     assert taken(await fleet[0].claim(LANE, limit=9, max_bytes=ANY, now=time() + 1, lease=60)) == [put]
 
 
+# Forgetting.
+
+
+async def test_the_journals_order_does_not_grow_by_what_was_forgotten(fleet: Fleet) -> None:
+    """It has their numbers until they are the oldest, beside those of all that the journal may have."""
+    for name in ("ada", "bob", "cyd"):
+        some = [event(identity=name) for _ in range(1000)]
+        await fleet[0].put(Put(some, journal=[noted(one) for one in some]))
+        await fleet[0].forget(name)
+
+    assert await fleet[0]._shards.home.shard.read("LLEN", "journal:order") == 2000
+
+
 # Versions.
 
 

@@ -13,7 +13,7 @@ from relay.errors import OutboxError, OutboxFull
 from relay.model import Event, Sent
 from relay.outbox import Outbox, Put
 from relay.outbox.memory import MemoryOutbox
-from relay.outbox.spool import Spool
+from relay.outbox.spool import TOGETHER, Spool
 from relay.outbox.sqlite import SqliteOutbox
 from tests.outbox.boxes import (
     NOON,
@@ -207,6 +207,40 @@ async def test_a_remote_that_does_not_answer_in_time_is_one_that_is_away(
 
         assert await keys(remote) == [one.key for one in put]
         assert (await book(remote)).captured == 3
+
+
+class Choosy(MemoryOutbox):
+    """Fails once for each of *refused*, and remembers what it was asked to take."""
+
+    refused: set[str]
+    asked: list[str]
+
+    async def put(self, put: Put) -> None:
+        [one] = put.events
+        self.asked.append(one.key)
+        if one.key in self.refused:
+            self.refused.remove(one.key)
+            raise OutboxError("not now")
+        await super().put(put)
+
+
+async def test_of_several_that_are_moved_over_together_only_what_failed_goes_again(storage: Outbox) -> None:
+    remote = Choosy(max_bytes=ROOMY, dead_letter_share=0.25)
+    put = events(3 * TOGETHER)
+    remote.refused, remote.asked = {put[TOGETHER].key}, []
+    async with opened(storage), opened(remote):
+        spool = Spool(remote, storage)
+        for one in put:
+            spool.problem = "it is away"
+            await spool.put(Put([one]))
+
+        running = asyncio.create_task(spool.run())
+        await emptied(spool)
+        running.cancel()
+        await asyncio.wait({running})
+
+    assert sorted(remote.asked) == sorted([*(one.key for one in put), put[TOGETHER].key])
+    assert (await book(remote)).captured == len(put)
 
 
 async def test_a_spool_has_its_bound(remote: SqliteOutbox, backend: str, tmp_path: Path) -> None:

@@ -187,9 +187,12 @@ for _, number in ipairs(order) do
 end
 carry_out()
 local have, most = redis.call('HLEN', at .. 'journal'), #order + SLICE
-while most > 0 and (have > given.journal_entries or fact('journal_bytes') > given.journal_bytes) do
+-- The numbers of what was forgotten stay in the order until they are the oldest; no more than MOST of them.
+local listed = redis.call('LLEN', at .. 'journal:order') - MOST
+while most > 0 and (math.max(have, listed) > given.journal_entries or fact('journal_bytes') > given.journal_bytes) do
   local oldest = redis.call('LPOP', at .. 'journal:order')
   if not oldest then break end
+  listed = listed - 1
   local entry = row('journal', oldest)
   if entry then
     remove_entry(oldest, entry)
