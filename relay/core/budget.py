@@ -127,6 +127,8 @@ class Budget:
         self.rate, self._identity_events, self._identity_requests = rates(share)
         self._start = start
         self._lane = Bucket(0.0, start)
+        # Of each identity not seen yet.
+        self._unseen = Allowance(Bucket(0.0, start), Bucket(0.0, start))
         # Both in the order of the last change; full buckets and past plans are forgotten.
         self._identities: dict[str, Allowance] = {}
         self._plans: dict[str, Plan] = {}
@@ -150,6 +152,8 @@ class Budget:
     def select(self, claims: Sequence[Claim], now: float, patience: float = 0.0) -> Selection:
         """The first of *claims* that the budgets can pay for within *patience* seconds."""
         room = self.tokens(now + patience)
+        # Most identities of a batch have not been seen before.
+        full = self._purse(self._unseen, now + patience)
         purses: dict[str, int] = {}
         taken: Counter[str] = Counter()
         go: list[Claim] = []
@@ -158,7 +162,8 @@ class Budget:
         for claim in claims:
             identity = claim.event.identity
             if identity not in purses:
-                purses[identity] = self._purse(identity, now + patience)
+                known = self._identities.get(identity)
+                purses[identity] = self._purse(known, now + patience) if known else full
             if taken[identity] == purses[identity]:
                 over.append(claim)
             elif len(go) == room:
@@ -174,20 +179,21 @@ class Budget:
     def wait_for(self, part: Iterable[Claim], now: float) -> float:
         """Seconds until one request with all of *part* can be paid."""
         counts = Counter(claim.event.identity for claim in part)
-        waits = [self._identity_wait(identity, 0, events, now) for identity, events in counts.items()]
+        known = [(self._identities[identity], counts[identity]) for identity in counts.keys() & self._identities.keys()]
+        if unseen := [events for identity, events in counts.items() if identity not in self._identities]:
+            known.append((self._unseen, max(unseen)))
+        waits = [self._allowance_wait(allowance, 0, events, now) for allowance, events in known]
         return max(self.wait(counts.total(), now), *waits)
 
     def pay(self, part: Iterable[Claim], now: float) -> None:
         """Spend one request with all of *part*; `wait_for` said that it can be paid."""
         counts = Counter(claim.event.identity for claim in part)
         self._lane = self._lane.less(counts.total(), self.rate, now)
+        # Of identities not seen before, by how many events each sends.
+        firsts = {events: self._less(self._unseen, events, now) for events in {*counts.values()}}
         for identity, events in counts.items():
-            before = self._allowance(identity)
-            self._identities.pop(identity, None)
-            self._identities[identity] = Allowance(
-                before.events.less(events, self._identity_events, now),
-                before.requests.less(1, self._identity_requests, now),
-            )
+            before = self._identities.pop(identity, None)
+            self._identities[identity] = self._less(before, events, now) if before else firsts[events]
         self._forget_full(now)
         self._forget_paid(now)
         self._paid.append((now, counts.total()))
@@ -203,12 +209,15 @@ class Budget:
             self._identities.pop(identity, None)
             self._identities[identity] = Allowance(Bucket(events, now), Bucket(requests, now))
 
-    def _allowance(self, identity: str) -> Allowance:
-        return self._identities.get(identity) or Allowance(Bucket(0.0, self._start), Bucket(0.0, self._start))
+    def _less(self, allowance: Allowance, events: int, now: float) -> Allowance:
+        """After one request with so many *events*."""
+        return Allowance(
+            allowance.events.less(events, self._identity_events, now),
+            allowance.requests.less(1, self._identity_requests, now),
+        )
 
-    def _purse(self, identity: str, now: float) -> int:
-        """How many events of *identity* one request may carry."""
-        allowance = self._allowance(identity)
+    def _purse(self, allowance: Allowance, now: float) -> int:
+        """How many events of an identity with this *allowance* one request may carry."""
         named = whole(allowance.requests.level(self._identity_requests, now))
         return whole(allowance.events.level(self._identity_events, now)) if named else 0
 
@@ -229,7 +238,9 @@ class Budget:
 
     def _identity_wait(self, identity: str, taken: int, wanted: int, now: float) -> float:
         """Seconds until a request may carry *wanted* events of *identity*, once one with the *taken* ones is paid."""
-        allowance = self._allowance(identity)
+        return self._allowance_wait(self._identities.get(identity, self._unseen), taken, wanted, now)
+
+    def _allowance_wait(self, allowance: Allowance, taken: int, wanted: int, now: float) -> float:
         events = allowance.events.level(self._identity_events, now) - taken
         requests = allowance.requests.level(self._identity_requests, now) - (1 if taken else 0)
         return max(until(wanted, events, self._identity_events), until(1, requests, self._identity_requests))

@@ -1,13 +1,13 @@
 """The delivery of one lane: one request in flight, and a pause or a hold when Heap wants it so."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
 import structlog
 
-from relay.core.batch import BATCH_EVENTS, leave_in
+from relay.core.batch import BATCH_EVENTS, chunk_of, leave_in
 from relay.core.budget import Budget
 from relay.core.settle import PASSING, Answer, Outcome, Part, Round, settlement
 from relay.errors import OutboxError
@@ -71,6 +71,8 @@ class Courier:
         self._ready_since: float | None = None
         # The last claim found only events of identities over their share: look past them.
         self._look_further = False
+        # Nothing of the last claim was put off.
+        self._in_order = False
 
     async def run(self) -> None:
         """Deliver until told to stop, or to drain and nothing is left."""
@@ -119,7 +121,7 @@ class Courier:
             return
         await self._attempts.purse.look()
         if (wait := self._leave_in(ready)) > 0:
-            await self._orders.rest(min(wait, LOOK_GROWING))
+            await self._orders.rest(min(wait, LOOK_GROWING) if ready.events < self._chunk else wait)
         else:
             await self._deliver()
 
@@ -147,15 +149,22 @@ class Courier:
             ready,
             limit=BATCH_EVENTS,
             max_bytes=self._attempts.room,
+            chunk=self._chunk,
             tokens=self._budget.tokens(now),
             rate=self._budget.rate,
             waited=float("inf") if hurry else max(age, now - self._ready_since),
             since=float("inf") if hurry else now - self._claimed_at,
         )
 
+    @property
+    def _chunk(self) -> int:
+        """Events of a backlog that are worth a request; in a hurry nobody saves up for long."""
+        return chunk_of(self._budget.rate, in_order=self._in_order and not self._orders.draining)
+
     async def _deliver(self) -> None:
         """Claim a batch and carry it through."""
         holding = Holding(self._clock)
+        self._in_order = True
         self._claimed_at, self._ready_since = self._clock.monotonic(), None
         lease = await self._outbox.claim(
             self.lane, limit=self._claim_limit(), max_bytes=self._attempts.room, now=self._clock.wall(), lease=LEASE
@@ -193,6 +202,7 @@ class Courier:
         while part := round_.next():
             selection = self._budget.select(part, self._clock.monotonic(), PATIENCE if holding.asked else 0.0)
             later |= {claim: self._clock.wall() + ahead for claim, ahead in selection.later.items()}
+            self._in_order = self._in_order and not selection.later
             if not selection.go:
                 continue
             unanswered = {claim.id: self._clock.wall() for claim in selection.go}
@@ -234,15 +244,14 @@ class Courier:
 
     def _count(self, tidings: Tidings, settled: frozenset[int]) -> None:
         """Only what was still ours: whatever somebody else claimed meanwhile, they count."""
-        for claim in tidings.claims:
-            if claim.id not in settled:
-                continue
-            environment = claim.event.environment
-            if claim.id in tidings.settlement.ack:
-                self.delivered += 1
-                self._metrics.delivered.labels(environment).inc()
-            elif cause := tidings.settlement.dead_letter.get(claim.id):
-                self._metrics.dead_letters_made.labels(environment, cause.reason).inc()
+        ack, dead = tidings.settlement.ack & settled, tidings.settlement.dead_letter
+        delivered = Counter(claim.event.environment for claim in tidings.claims if claim.id in ack)
+        self.delivered += delivered.total()
+        for environment, events in delivered.items():
+            self._metrics.delivered.labels(environment).inc(events)
+        for claim in tidings.claims if dead else ():
+            if claim.id in settled and claim.id in dead:
+                self._metrics.dead_letters_made.labels(claim.event.environment, dead[claim.id].reason).inc()
 
     def _tell(self, outcome: Outcome, answer: Answer) -> None:
         """One line for each outcome, and nobody's name in it."""
