@@ -57,7 +57,8 @@ def choose(form: Form, rows: Sequence[str], stores: Sequence[str] | None) -> lis
     if form == "long" or stores:
         stores = stores or list(STORES)
         return [(name, store) for name in ROWS if name in rows for store in ROWS[name].stores if store in stores]
-    turns = [(name, fault.stores[turn % len(fault.stores)]) for turn, (name, fault) in enumerate(ROWS.items())]
+    faults = [(name, fault) for name, fault in ROWS.items() if not fault.only_long]
+    turns = [(name, fault.stores[turn % len(fault.stores)]) for turn, (name, fault) in enumerate(faults)]
     return [task for task in turns if task[0] in rows]
 
 

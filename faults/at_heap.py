@@ -6,9 +6,6 @@ from contextlib import asynccontextmanager
 
 from faults.stage import Stage
 
-# So many times as fast a clock runs that plays an hour in three minutes. The 2 s that Redis has to answer are 100 ms
-# then; at 60 times it was the machine that decided which of its answers were in time.
-FAST = 20
 POISON = "poison"
 # As many as one request to Heap may hold; how many it did hold stands in the row.
 BATCH = 1_000

@@ -72,6 +72,8 @@ class Fault:
     dead_letters: int = 0
     # Calls may fail while it lasts; after it none may.
     calls_fail: bool = False
+    # The fault of the row before it, once more, at a length that the short form has no time for.
+    only_long: bool = False
 
     def seconds(self, form: Form) -> float:
         """How long it lasts beyond what inflicting it takes."""

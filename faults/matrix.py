@@ -13,7 +13,7 @@ import aiohttp
 
 from faults.fault import SERVER, Scene
 from faults.result import Result
-from faults.rows import ROWS
+from faults.rows import RELAY, ROWS, STORAGE
 from faults.stage import COMMIT_SECONDS
 from faults.stores import COMMIT_TIMEOUT_SECONDS
 from relay import __version__
@@ -97,7 +97,7 @@ def page(results: Sequence[Result]) -> str:
 
 def not_on_redis() -> str:
     """Which rows a Redis lacks, and why."""
-    titles = [f'"{fault.title}"' for fault in ROWS.values() if not any(SERVER in store for store in fault.stores)]
+    titles = [f'"{fault.title}"' for fault in (*STORAGE, *RELAY) if not any(SERVER in store for store in fault.stores)]
     return f"Faults of SQLite's file, and of what lies beside it, do not apply to Redis: {', '.join(titles)}."
 
 

@@ -5,6 +5,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from redis.exceptions import RedisError
+
 from faults.fault import Fault, Form, NotRun
 from faults.result import Result, Seen, Span, measure
 from faults.stage import Stage
@@ -23,7 +25,7 @@ async def play(fault: Fault, store: str, form: Form, folder: Path) -> Result:
             return measure(fault, store, form, await count(stage, span))
     except NotRun as reason:
         return Result(fault.name, store, form, not_run=str(reason))
-    except (OSError, RuntimeError, TimeoutError) as failure:
+    except (OSError, RuntimeError, TimeoutError, RedisError) as failure:
         return Result(fault.name, store, form, missed=(f"broke off: {failure!r}",))
 
 

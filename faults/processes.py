@@ -120,15 +120,17 @@ class RelayProcess:
             await self._process.wait()
 
     async def command(self, *arguments: str) -> Any:
-        """What another of the relay's commands says of its file, in JSON."""
+        """What another of the relay's commands says of its file, in JSON. Raises RuntimeError where it fails."""
         command, *more = arguments
         process = await asyncio.create_subprocess_exec(
             *(str(RELAY), *command.split(), "-c", str(self.config), "--json", *more),
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
         )
-        said, _ = await process.communicate()
+        said, why = await process.communicate()
+        if not said:
+            raise RuntimeError(f"relay {command}: {why.decode(errors='replace').strip()}")
         return json.loads(said)
 
 

@@ -53,10 +53,7 @@ class RedisServer:
     async def _answers(self) -> bool:
         if self._process.returncode is not None:
             raise RuntimeError(f"redis-server does not start; see {self._file.parent}")
-        try:
-            return bool(await self.ask("PING"))
-        except (RedisError, OSError):  # also while it loads
-            return False
+        return bool(await self.ask("PING"))
 
     async def ask(self, *words: str | int) -> Any:
         """What it answers to one command of somebody else's."""
@@ -141,7 +138,9 @@ async def knows_a_replica(sentinel: RedisServer) -> bool:
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Return once *holds* does. Raises TimeoutError where it does not come to that."""
     ends = time.monotonic() + PATIENCE_SECONDS
-    while not await holds():
-        if time.monotonic() > ends:
-            raise TimeoutError("Redis does not become what it should be")
+    while time.monotonic() < ends:
+        with suppress(RedisError, OSError):  # while it loads, and when it becomes another's replica
+            if await holds():
+                return
         await asyncio.sleep(0.05)
+    raise TimeoutError("Redis does not become what it should be")

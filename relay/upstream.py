@@ -162,11 +162,15 @@ class Upstream:
     def _look_round(self) -> None:
         """End what is silent or has rested for too long, now and again while there are connections."""
         config, now = self._config, self._loop.time()
+        soon = min(LATE_SECONDS, config.read_timeout / 4, config.idle_timeout / 4)
+        if self._timer is not None and now - self._timer.when() > soon:
+            # The process stood still, and what came meanwhile was not read yet: nobody is silent before it is.
+            self._timer = self._loop.call_later(0, self._look_round)
+            return
         for connection in [*self._connections]:
             if connection.is_overdue(now, config.read_timeout):
                 connection.give_up(UpstreamError(504, "read_timeout"))
         for connection in [each for each in self._rested if self._is_worn(each, now)]:
             self._rested.remove(connection)
             connection.transport.close()
-        soon = min(LATE_SECONDS, config.read_timeout / 4, config.idle_timeout / 4)
         self._timer = self._loop.call_later(soon, self._look_round) if self._connections else None

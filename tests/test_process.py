@@ -101,6 +101,25 @@ async def test_a_second_signal_waits_for_no_request(
             await call
 
 
+async def test_flagsmiths_answer_to_a_relay_that_stands_still_is_read_when_it_goes_on(
+    flagsmith: StandInFlagsmith, heap: StandInHeap, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Its own pause is no silence of Flagsmith's, however long it was."""
+    flagsmith.delay = 0.5
+    config = write(tmp_path, settings(flagsmith, heap, upstream={"url": flagsmith.url, "read_timeout": "1s"}))
+    async with relay_process(config) as relay:
+        await relay.wait_for("relay.started")
+        call = asyncio.create_task(identify(http, relay.url, "ada"))
+        async with asyncio.timeout(10):
+            while not flagsmith.requests:
+                await asyncio.sleep(0.01)
+        relay.pause()
+        await asyncio.sleep(2)  # which is the pause
+        relay.resume()
+
+        await call
+
+
 async def test_sigkill_loses_nothing_that_was_committed_and_doubles_nothing(
     flagsmith: StandInFlagsmith, heap: StandInHeap, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
