@@ -347,11 +347,15 @@ async def test_a_user_with_the_rights_that_the_error_names_can_do_everything(tmp
 async def test_why_a_redis_that_can_be_read_takes_no_writes_is_told(
     server: RedisServer, outbox: RedisOutbox, refuse: str, allow: str, said: str
 ) -> None:
-    """By who looks, too: there may be nothing to put, or somebody else who does."""
+    """By who looks, too: there may be nothing to put, or somebody else who does. And the figures go on."""
+    await outbox.put(Put(events(1)))
     with server.client() as operator:
         operator.execute_command(*refuse.split())
 
-        assert re.search(said, (await outbox.usage()).obstacle)
+        async with opened(box(server.address)) as guest:
+            assert re.search(said, (await guest.usage()).obstacle)
+            assert await guest.installation() == await outbox.installation()
+            assert (await book(guest)).waiting == len(await guest.levels()) == 1
 
         operator.execute_command(*allow.split())
         assert (await outbox.usage()).obstacle == ""
