@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -359,6 +360,21 @@ async def test_why_a_redis_that_can_be_read_takes_no_writes_is_told(
 
         operator.execute_command(*allow.split())
         assert (await outbox.usage()).obstacle == ""
+
+
+async def test_calls_that_find_a_replica_break_no_others(server: RedisServer, outbox: RedisOutbox) -> None:
+    """They let go of all connections, as the name may lead to another server now; but of none that is in use."""
+    with server.client() as operator:
+        operator.replicaof("127.0.0.1", free_port())
+
+        async def call(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            with suppress(OutboxError):
+                await (outbox.put(Put(events(1))) if turns % 2 else outbox.installation())
+
+        for _ in range(10):
+            await asyncio.gather(*map(call, range(100)))
 
 
 # Without memory.
