@@ -99,7 +99,7 @@ class Figures:
         self._spool = spool
         # Monotonic: when it was read last, or that was tried.
         self._refreshed_at = float("-inf")
-        # Somebody asks, and what comes after the refresh that goes on is done.
+        # Set when somebody asks; and when the refresh that begins next is done.
         self._asked = asyncio.Event()
         self._next = asyncio.Event()
         self._ledger = Ledger(metrics, shared=spool is not None)
