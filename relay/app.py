@@ -130,6 +130,7 @@ class Relay:
             config=self.config_state,
             role=parts.role,
             members=parts.membership.members if parts.membership else (),
+            members_at=parts.membership.found_at if parts.membership else None,
         )
 
     def stop(self) -> None:

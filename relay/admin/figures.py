@@ -103,7 +103,7 @@ class Figures:
         self._spool = spool
         # Monotonic: when it was read last, or that was tried.
         self._refreshed_at = float("-inf")
-        # Somebody asks, and what comes after the refresh that goes on is done.
+        # Set when somebody asks; and when the refresh that begins next is done.
         self._asked = asyncio.Event()
         self._next = asyncio.Event()
         self._ledger = Ledger(metrics, shared=spool is not None)
@@ -121,13 +121,16 @@ class Figures:
             self._asked.clear()
 
     async def look(self) -> None:
-        """Have `run` refresh now, unless it did just now; return once it has, or after a second."""
+        """Have `run` refresh now, unless it did just now; return once it has, or after a second, which is said."""
         if self._clock.monotonic() - self._refreshed_at < FRESH_SECONDS:
             return
         self._asked.set()
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(PATIENCE):
                 await self._next.wait()
+        except TimeoutError:
+            said = f"it was not read within {PATIENCE:g} s; see whether it is well"
+            self.reading = replace(self.reading, problem=self.reading.problem or said)
 
     async def refresh(self) -> None:
         """Read once. Where the outbox cannot be read, its last figures stay, beside the reason."""

@@ -38,6 +38,8 @@ class Membership:
         self._in_hand = in_hand
         self._clock = clock
         self._others: Sequence[Member] = ()
+        # Seconds since 1970: when they were found; who is silent is a matter of then.
+        self.found_at = clock.wall()
         self._looked_at = float("-inf")
         self._is_told = True
 
@@ -71,6 +73,7 @@ class Membership:
             async with asyncio.timeout(PATIENCE):
                 found = await self._outbox.members(now=self._clock.wall())
             self._others = [member for member in found if member.name != self._me.name]
+            self.found_at = self._clock.wall()
 
     async def leave(self) -> None:
         """Tell of the end; who leaves a spool behind stays on the list with it."""

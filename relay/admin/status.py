@@ -38,13 +38,16 @@ def status_of(
     config: ConfigState | None = None,
     role: Role | None = None,
     members: Sequence[Member] = (),
+    members_at: float | None = None,
 ) -> Status:
     """Everything that is known at *now*; without *started_at*, *config* and *role* no relay runs.
 
-    *members* are the relays that share the outbox, if any do: what all of them have in hand belongs to its books.
+    *members* are the relays that share the outbox, if any do: what all of them have in hand belongs to its books. They
+    were found at *members_at*, if not now.
     """
+    found_at = now if members_at is None else members_at
     if members:
-        reading = replace(reading, in_hand=in_hand(members, now))
+        reading = replace(reading, in_hand=in_hand(members, found_at))
     waiting, left = _waiting(reading), _left(reading)
     lanes = {
         name: _lane(state, waiting.get((state.lane, name)), left[name], now)
@@ -63,7 +66,7 @@ def status_of(
         orphans=_orphans(reading),
         totals=totals(environments),
         role=role,
-        members=[_member(member, now) for member in members],
+        members=[_member(member, found_at) for member in members],
     )
 
 
@@ -150,14 +153,14 @@ def _orphans(reading: Reading) -> list[OrphanStatus]:
     return sorted(orphans, key=lambda orphan: -orphan.events)
 
 
-def _member(member: Member, now: float) -> MemberStatus:
+def _member(member: Member, found_at: float) -> MemberStatus:
     return MemberStatus(
         name=member.name,
         version=member.version,
         role=member.role,
         started_at=member.started_at,
         seen_at=member.seen_at,
-        silent=is_silent(member, now),
+        silent=is_silent(member, found_at),
         in_hand=sum(member.in_hand.values()),
         spooled=member.spooled,
         spool_bytes=member.spool_bytes,

@@ -15,7 +15,7 @@ from relay.capture import Capture
 from relay.core.report import report
 from relay.fleet import Member
 from relay.metrics import Metrics
-from relay.model import Clock
+from relay.model import Clock, Level
 from relay.outbox import Put
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.spool import Spool
@@ -120,6 +120,32 @@ async def test_who_asks_is_told_what_others_did_just_now(watched: Watched) -> No
     assert watched.figures.reading.books["tests"].captured == 3
     reading.cancel()
     await asyncio.wait({reading})
+
+
+async def test_who_asks_while_the_outbox_hangs_is_told_that(watched: Watched) -> None:
+    class Hanging(MemoryOutbox):
+        async def levels(self) -> list[Level]:
+            await asyncio.Event().wait()
+            return []
+
+    outbox = Hanging(max_bytes=1, dead_letter_share=0.25)
+    figures = Figures(outbox, watched.capture, list, {"tests": LANE}, watched.metrics, watched.clock, watched.spool)
+    reading = asyncio.create_task(figures.run())
+    await figures.look()
+    reading.cancel()
+    await asyncio.wait({reading})
+
+    assert figures.reading.problem == "it was not read within 1 s; see whether it is well"
+
+
+def test_nobody_is_silent_because_the_outbox_cannot_be_asked(watched: Watched) -> None:
+    """What was found last tells of then."""
+    members = [ME, replace(OTHER, seen_at=NOW - 200), replace(OTHER, name="gone", seen_at=NOW - 300)]
+
+    found = status_of(watched.figures.reading, now=NOW, kind="redis", members=members, members_at=NOW - 190)
+
+    assert [member.silent for member in found.members] == [True, False, True]
+    assert found.members[1].seen_at == NOW - 200
 
 
 async def test_the_books_of_a_fleet_have_what_every_member_has_in_hand(watched: Watched) -> None:

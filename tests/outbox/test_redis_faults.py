@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -347,14 +348,33 @@ async def test_a_user_with_the_rights_that_the_error_names_can_do_everything(tmp
 async def test_why_a_redis_that_can_be_read_takes_no_writes_is_told(
     server: RedisServer, outbox: RedisOutbox, refuse: str, allow: str, said: str
 ) -> None:
-    """By who looks, too: there may be nothing to put, or somebody else who does."""
+    """By who looks, too: there may be nothing to put, or somebody else who does. And the figures go on."""
+    await outbox.put(Put(events(1)))
     with server.client() as operator:
         operator.execute_command(*refuse.split())
 
-        assert re.search(said, (await outbox.usage()).obstacle)
+        async with opened(box(server.address)) as guest:
+            assert re.search(said, (await guest.usage()).obstacle)
+            assert await guest.installation() == await outbox.installation()
+            assert (await book(guest)).waiting == len(await guest.levels()) == 1
 
         operator.execute_command(*allow.split())
         assert (await outbox.usage()).obstacle == ""
+
+
+async def test_calls_that_find_a_replica_break_no_others(server: RedisServer, outbox: RedisOutbox) -> None:
+    """They let go of all connections, as the name may lead to another server now; but of none that is in use."""
+    with server.client() as operator:
+        operator.replicaof("127.0.0.1", free_port())
+
+        async def call(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            with suppress(OutboxError):
+                await (outbox.put(Put(events(1))) if turns % 2 else outbox.installation())
+
+        for _ in range(10):
+            await asyncio.gather(*map(call, range(100)))
 
 
 # Without memory.

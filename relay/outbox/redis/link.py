@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import cache, partial
 from hashlib import sha1
 from importlib.resources import files
@@ -48,6 +49,9 @@ class Link:
         self._replicas = address.wait_replicas
         # The client fails where there are more calls than connections.
         self._turns = asyncio.Semaphore(CONNECTIONS)
+        # Which server the connections are to, counted.
+        self._server = 0
+        self._leaving = asyncio.Lock()
 
     async def run(self, name: str, at: str, *arguments: bytes | str) -> Any:
         """What the script *name* says of the outbox whose keys begin with *at*. Raises OutboxError.
@@ -129,13 +133,26 @@ class Link:
                 raise asyncio.CancelledError
 
     async def _answer(self, call: Callable[[], Awaitable[T]]) -> T:
+        known = self._server
         try:
             async with asyncio.timeout(CALL_SECONDS), self._turns:
                 return await call()
         except FAILURES as failure:
             if isinstance(failure, exceptions.ReadOnlyError):
-                await self.close()  # the name leads to another server now, or will; the pool makes new connections
+                await self._leave(known)
             raise explain(self.label, failure) from failure
+
+    async def _leave(self, server: int) -> None:
+        """Let go of the connections to *server*, for its name leads to another now, or will: the pool makes new ones.
+
+        Once none is in use: redis-py breaks down in a call whose connection is closed beside it.
+        """
+        async with self._leaving, AsyncExitStack() as turns:
+            if server == self._server:
+                for _ in range(CONNECTIONS):
+                    await turns.enter_async_context(self._turns)
+                await self.close()
+                self._server += 1
 
 
 def encoded(given: Given) -> bytes:

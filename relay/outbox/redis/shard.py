@@ -86,10 +86,12 @@ class Shard:
 
     async def _require_not_newer(self) -> None:
         """A newer layout's keys lie beside those of this one, and nobody looks after these any more."""
-        await self._link.command("SET", self._format, LAYOUT, "NX")
-        if (found := int(await self._link.command("GET", self._format))) > LAYOUT:
+        if (found := await self._link.command("GET", self._format)) is None:
+            await self._link.command("SET", self._format, LAYOUT, "NX")
+            found = await self._link.command("GET", self._format)
+        if (version := int(found or LAYOUT)) > LAYOUT:
             raise OutboxError(
-                f"the outbox on {self._link.label} was written by a newer relay (its version is {found}, this relay"
+                f"the outbox on {self._link.label} was written by a newer relay (its version is {version}, this relay"
                 f" knows {LAYOUT}); run that relay, or name another prefix in outbox.url"
             )
 
