@@ -29,8 +29,8 @@ async def give_back_for_ever() -> None:
     except (AttributeError, OSError):
         return
     while True:
-        await asyncio.sleep(GIVE_BACK_SECONDS)
         await asyncio.to_thread(give_back, 0)
+        await asyncio.sleep(GIVE_BACK_SECONDS)
 
 
 async def set_apart_what_stays(started: asyncio.Event) -> None:
