@@ -46,7 +46,7 @@ bench: $(VENV)/.test
 	@exec python -m bench --write $(ARGS)
 
 bench-check: $(VENV)/.test
-	@exec python -m bench --check --only comparison --only memory --only start $(ARGS)
+	@exec python -m bench --check --only comparison --only memory --only start --only drain $(ARGS)
 
 faults: $(VENV)/.test
 	@scripts/system

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bench import footprint, outbox, redis, tables, targets, watched
+from bench import drain, footprint, outbox, redis, tables, targets, watched
 from bench.comparison import compare
 from bench.targets import Target
 from relay import __version__
@@ -55,6 +55,12 @@ class Run:
         self.targets += targets.of_start(seconds)
         return f"Ready to serve {seconds:.2f} s after its process was started."
 
+    def drain(self) -> str:
+        """What it costs to deliver a backlog."""
+        found = drain.drain(self._folder)
+        self.targets += targets.of_drain(found)
+        return tables.drain(found)
+
     def outbox(self) -> str:
         """Whether an outbox costs the same however much waits."""
         return printed(lambda: outbox.measure("sqlite", self._folder, WAITING_EVENTS))
@@ -69,6 +75,7 @@ PARTS: dict[str, Callable[[Run], str]] = {
     "watched": Run.watched,
     "memory": Run.memory,
     "start": Run.start,
+    "drain": Run.drain,
     "outbox": Run.outbox,
     "redis": Run.redis,
 }

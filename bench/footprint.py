@@ -1,5 +1,6 @@
 """What the relay takes by being there: memory after much work, and time to its first answer."""
 
+import asyncio
 import statistics
 import time
 from contextlib import ExitStack
@@ -9,55 +10,79 @@ from pathlib import Path
 from bench import load
 from bench.comparison import flagsmith
 from bench.load import Demand
+from bench.outbox import ROOM, Source, fill
 from bench.process import free_port, python
-from bench.relays import FIGURES_SECONDS, MeasuredRelay, relay
+from bench.relays import FIGURES_SECONDS, MeasuredRelay, environment, lane, relay
 from relay.allocator import GIVE_BACK_SECONDS
+from relay.outbox import Outbox
+from relay.outbox.sqlite import SqliteOutbox
 
 CAPTURED = 100_000
-WAITING = 10_000
+WAITING = 1_000_000
+CONNECTIONS = 64
 # As many apps as one relay may well have; each takes 200 events a second and holds a batch of its own.
 ENVIRONMENTS = 4
+# Nobody listens there.
+NOWHERE = "http://127.0.0.1:9"
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory in MB at rest, and how much work came before it."""
+    """Resident memory in MB, and how much work came before it."""
 
     # Before the first request.
     idle: float
     captured: int
+    # At most, while so many calls were captured, committed and delivered.
+    busy: float
+    # At rest afterwards.
+    rested: float
+    # At rest, with so many events waiting for a Heap that is away.
     waiting: int
-    now: float
-    highest: float
+    behind: float
 
 
 def memory(folder: Path) -> Memory:
-    """Have most events delivered; then take Heap away, so that the rest waits."""
+    """Have calls captured and delivered; then start another relay on a file in which many events wait."""
     with ExitStack() as stack:
         origin = stack.enter_context(flagsmith(folder))
-        heap = stack.enter_context(ExitStack())
-        heap_url = heap.enter_context(python("bench.heap", free_port())).url
-        measured = stack.enter_context(relay(folder, "memory", origin.url, heap_url, ENVIRONMENTS))
-        idle = measured.process.memory("VmRSS")
-        while measured.figure("relay_captured_total") < CAPTURED - WAITING:
-            _ask(measured, 4)
-        measured.wait_until_delivered()
-        heap.close()
-        while measured.figure("relay_outbox_events") < WAITING:
-            _ask(measured, 1)
-        measured.process.rest()
-        time.sleep(GIVE_BACK_SECONDS + 1)
-        return Memory(
-            idle=idle,
-            captured=int(measured.figure("relay_captured_total")),
-            waiting=int(measured.figure("relay_outbox_events")),
-            now=measured.process.memory("VmRSS"),
-            highest=measured.process.memory("VmHWM"),
-        )
+        heap = stack.enter_context(python("bench.heap", free_port()))
+        with relay(folder, "memory", origin.url, heap.url, ENVIRONMENTS) as measured:
+            measured.process.rest()
+            idle = measured.process.memory("VmRSS")
+            while measured.figure("relay_captured_total") < CAPTURED:
+                _ask(measured, 4)
+            captured = int(measured.figure("relay_captured_total"))
+            busy, rested = measured.process.memory("VmHWM"), _rested(measured)
+        waiting, behind = _behind(folder, origin.url)
+    return Memory(idle=idle, captured=captured, busy=busy, rested=rested, waiting=waiting, behind=behind)
+
+
+def _behind(folder: Path, origin: str) -> tuple[int, float]:
+    """How many events wait in a file, and the memory of a relay that looks after them."""
+    asyncio.run(_fill(SqliteOutbox(folder / "behind.db", max_bytes=ROOM, dead_letter_share=0.25)))
+    with relay(folder, "behind", origin, NOWHERE, max_bytes="8GiB") as measured:
+        rested = _rested(measured)
+        return int(measured.figure("relay_outbox_events")), rested
+
+
+async def _fill(outbox: Outbox) -> None:
+    await outbox.open()
+    try:
+        await fill(outbox, Source(lane=lane(NOWHERE), environment=environment(0)), WAITING)
+    finally:
+        await outbox.close()
+
+
+def _rested(measured: MeasuredRelay) -> float:
+    """The memory it takes once it has done its work and given back what it had for that."""
+    measured.process.rest()
+    time.sleep(GIVE_BACK_SECONDS + 1)
+    return measured.process.memory("VmRSS")
 
 
 def _ask(measured: MeasuredRelay, seconds: int) -> None:
-    load.run(measured.process.url, Demand(32, seconds, ENVIRONMENTS))
+    load.run(measured.process.url, Demand(CONNECTIONS, seconds, ENVIRONMENTS))
     time.sleep(2 * FIGURES_SECONDS)
 
 
@@ -66,7 +91,7 @@ def seconds_to_ready(folder: Path, times: int = 5) -> float:
 
     def once(number: int) -> float:
         began = time.perf_counter()
-        with relay(folder, f"start-{number}", "http://127.0.0.1:9", "http://127.0.0.1:9"):
+        with relay(folder, f"start-{number}", NOWHERE, NOWHERE):
             return time.perf_counter() - began
 
     return statistics.median(once(number) for number in range(times))

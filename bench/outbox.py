@@ -69,10 +69,14 @@ class Stopwatch:
 class Source:
     """Events with keys in order of time, as the relay makes them, of identities that see so many sets of flags."""
 
-    def __init__(self, states: int = 100, *, relay: int = 0) -> None:
+    def __init__(
+        self, states: int = 100, *, relay: int = 0, lane: Lane = LANE, environment: str = "production"
+    ) -> None:
         self._made = 0
         self._states = states
         self._relay = relay
+        self._lane = lane
+        self._environment = environment
 
     def events(self, times: int) -> list[Event]:
         """The next *times* events, a hundredth of a second apart."""
@@ -81,8 +85,8 @@ class Source:
         return [
             Event(
                 f"{number:012x}{self._relay:04x}{number * 7919:020x}",
-                "production",
-                LANE,
+                self._environment,
+                self._lane,
                 f"user-{number}",
                 BEGAN + number / 100,
                 BODY,

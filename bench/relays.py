@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.load import client_key
 from bench.process import Process, free_port, started
+from relay.model import Lane
 
 # How often the relay brings its gauges up to date, at least.
 FIGURES_SECONDS = 1.0
@@ -63,6 +64,7 @@ def relay(
     environments: int = 1,
     apps: int | None = None,
     send: str = "every_call",
+    max_bytes: str = "512MiB",
 ) -> Iterator[MeasuredRelay]:
     """A ready relay; without *heap* it captures nothing. Each environment has an app of its own, or one of *apps*."""
     port, admin = free_port(), free_port()
@@ -72,7 +74,7 @@ def relay(
         "admin": {"port": admin},
         "log": {"level": "error"},
         "upstream": {"url": upstream},
-        "outbox": {"url": f"sqlite:///{name}.db"},
+        "outbox": {"url": f"sqlite:///{name}.db", "max_bytes": max_bytes},
         "shutdown": {"grace": "0s", "finish": "1s", "drain": "0s"},
         "defaults": {"send": send},
         "environments": [
@@ -88,7 +90,17 @@ def relay(
 
 def _environment(number: int, app: int, heap: str) -> dict[str, object]:
     return {
-        "name": f"environment-{number}",
+        "name": environment(number),
         "keys": [client_key(number)],
-        "heap": {"app_id": str(1_000_000_000 + app), "url": heap},
+        "heap": {"app_id": lane(heap, app).app_id, "url": heap},
     }
+
+
+def environment(number: int) -> str:
+    """The name of the *number*th environment."""
+    return f"environment-{number}"
+
+
+def lane(heap: str, number: int = 0) -> Lane:
+    """The *number*th app of a Heap."""
+    return Lane(heap, str(1_000_000_000 + number))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.comparison import BASELINE, BUSY_CONNECTIONS, DIRECT, Comparison, Figures
-from bench.footprint import Memory
+from bench.drain import Drained
+from bench.footprint import CONNECTIONS, Memory
 from bench.watched import Cost
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -77,9 +78,20 @@ def row(cells: Iterable[str]) -> str:
 
 
 def memory(used: Memory) -> str:
-    """How much memory the relay takes before and after its work."""
-    work = f"after {used.captured:,} captured requests, with {used.waiting:,} events waiting"
+    """How much memory the relay takes before, under and after its work."""
+    lines = {
+        "before the first request": used.idle,
+        f"at most, while {used.captured:,} calls over {CONNECTIONS} connections were captured and delivered": used.busy,
+        "at rest afterwards": used.rested,
+        f"at rest, with {used.waiting:,} events waiting for a Heap that is away": used.behind,
+    }
+    head = [row(["", "MB resident"]), row(["---", "---:"])]
+    return "\n".join([*head, *(row([when, f"{size:.0f}"]) for when, size in lines.items())])
+
+
+def drain(found: Drained) -> str:
+    """What it costs to deliver a backlog."""
     return (
-        f"{used.idle:.0f} MB resident before the first request; {used.now:.0f} MB at rest {work}; {used.highest:.0f} MB"
-        " at most."
+        f"To deliver {found.events:,} events that wait takes {found.cpu_microseconds:.1f} µs of processor time each, in"
+        f" {found.requests:,} requests."
     )

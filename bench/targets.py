@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.comparison import Comparison
+from bench.drain import Drained
 from bench.footprint import Memory
 
 
@@ -52,8 +53,14 @@ def of_memory(used: Memory) -> Sequence[Target]:
     """What it takes of the machine's memory."""
     return [
         Target("MB resident before the first request", used.idle, 60),
-        Target("MB resident at rest, with events waiting", used.now, 80),
+        Target("MB resident under load", used.busy, 80),
+        Target(f"MB resident at rest, with {used.waiting:,} events waiting", used.behind, 80),
     ]
+
+
+def of_drain(found: Drained) -> Sequence[Target]:
+    """What it costs to deliver a backlog."""
+    return [Target("µs of processor time to deliver an event of a backlog", found.cpu_microseconds, 20)]
 
 
 def of_start(seconds: float) -> Sequence[Target]:

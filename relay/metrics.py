@@ -1,9 +1,12 @@
 """What the relay counts while it works, declared together and given a registry; admin.gauges has what it finds."""
 
 import platform
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import accumulate
+from math import inf
 from typing import Any
 
 from prometheus_client import (
@@ -17,8 +20,10 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
 
 from relay import __version__
 from relay.core.reasons import DEAD, DROPPED, REFUSED, RELOADED, SENT, UPSTREAM
@@ -59,6 +64,30 @@ class Begun(Counter):
             yield family
 
 
+class Amounts(Collector):
+    """A histogram of what comes by the hundred: prometheus_client's takes locks for each, and a microsecond."""
+
+    def __init__(self, name: str, text: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:
+        self._name, self._text = name, text
+        self._buckets = (*buckets, inf)
+        self._counts = [0] * len(self._buckets)
+        self._sum = 0.0
+        registry.register(self)
+
+    def observe_all(self, amounts: Iterable[float]) -> None:
+        """Count each of them; in one thread."""
+        for amount in amounts:
+            self._counts[bisect_left(self._buckets, amount)] += 1
+            self._sum += amount
+
+    def collect(self) -> Iterable[Metric]:
+        """One family."""
+        edges = map(floatToGoString, self._buckets)
+        yield HistogramMetricFamily(
+            self._name, self._text, [*zip(edges, accumulate(self._counts), strict=True)], self._sum
+        )
+
+
 def counter(name: str, text: str, *labels: str) -> Any:
     """A field that counts."""
     return field(metadata={"make": partial(Counter, name, text, labels)})
@@ -77,6 +106,11 @@ def gauge(name: str, text: str, *labels: str) -> Any:
 def histogram(name: str, text: str, buckets: Sequence[float]) -> Any:
     """A field that counts by size."""
     return field(metadata={"make": partial(Histogram, name, text, buckets=buckets)})
+
+
+def amounts(name: str, text: str, buckets: Sequence[float]) -> Any:
+    """A field that counts many at once by size."""
+    return field(metadata={"make": partial(Amounts, name, text, buckets)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +144,7 @@ class Metrics:
     dead_letters_made: Begun = begun("relay_dead_letters", "Events set aside.")
     attempts: Counter = counter("relay_attempts", "Requests to Heap by how they ended.", "answer")
     batch_events: Histogram = histogram("relay_batch_events", "Events in one request to Heap.", BATCH)
-    delivery_lag: Histogram = histogram(
+    delivery_lag: Amounts = amounts(
         "relay_delivery_lag_seconds", "From Flagsmith's answer until Heap accepted its event.", LAG
     )
     config_reloads: Counter = counter("relay_config_reloads", "Changed configuration files noticed.", "result")

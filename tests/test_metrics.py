@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,6 +17,7 @@ from relay.app import Relay
 from relay.core import reasons
 from relay.core.recognise import ROUTES
 from relay.core.settle import Kind
+from relay.metrics import LAG, Amounts
 from tests.conftest import StartRelay
 from tests.test_app import identify
 
@@ -30,6 +32,21 @@ UNITS = {
 SUFFIXES = ("_bucket", "_sum", "_count")
 # What Prometheus adds to whatever it scrapes.
 ADDED = {"job", "instance", "le"}
+
+
+def test_many_amounts_at_once_are_told_as_prometheus_client_tells_a_histogram() -> None:
+    """Those on the edge of a bucket, below all, above all, and none."""
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    amounts = Amounts("relay_lag_seconds", "Lag.", LAG, ours)
+    histogram = Histogram("relay_lag_seconds", "Lag.", buckets=LAG, registry=theirs)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
+    assert generate_latest(ours) == generate_latest(theirs)
+
+    amounts.observe_all(seen := [0.0, 1.0, 1.5, 604_800.0, 1e9])
+    for each in seen:
+        histogram.observe(each)
+
+    assert generate_latest(ours) == generate_latest(theirs)
 
 
 async def scraped(relay: Relay, http: aiohttp.ClientSession) -> list[Metric]:

@@ -11,12 +11,21 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from relay.cli import COMMANDS
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.conftest import APP_ID, CLIENT_KEY, settings, write
 from tests.processes import relay_process
 
 KEY = {"X-Environment-Key": CLIENT_KEY}
+
+# What a relay with both roles on a SQLite file never uses, or uses only when somebody asks for it; with all below it.
+NEEDLESS = {
+    *("hiredis", "redis"),
+    *("relay.config.schema", "relay.core.report", "relay.sandbox"),
+    *("relay.outbox.memory", "relay.outbox.memory_tables", "relay.outbox.redis", "relay.outbox.spool"),
+    *(f"relay.cli.{name.replace('-', '_')}" for name in COMMANDS.keys() - {"run"}),
+}
 
 
 async def identify(http: aiohttp.ClientSession, url: str, identity: str) -> None:
@@ -44,6 +53,17 @@ async def test_sigterm_ends_in_order_with_exit_code_0_and_a_last_line_that_adds_
         assert await relay.ended() == 0
         last = relay.lines[-1]
         assert (last["event"], last["delivered"], last["kept"], last["lost"]) == ("relay.stopped", 0, 3, 0)
+
+
+async def test_a_relay_has_imported_nothing_that_only_others_need(config: Path) -> None:
+    """Each module takes its time of every start, and its memory as long as the relay runs."""
+    async with relay_process(config, {"PYTHONPROFILEIMPORTTIME": "1"}) as relay:
+        await relay.wait_for("relay.started")
+
+        imported = {line.rpartition("|")[2].strip() for line in relay.text if line.startswith("import time:")}
+
+    assert "relay.outbox.sqlite" in imported
+    assert [name for name in sorted(imported) if any(f"{name}.".startswith(f"{one}.") for one in NEEDLESS)] == []
 
 
 async def test_during_the_grace_new_connections_are_still_answered(

@@ -1,5 +1,6 @@
 """Mistakes in an operator's words: where it is, what is wrong, what to write instead."""
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -148,8 +149,6 @@ def _example(field: FieldInfo | None) -> str:
 
 def _instead(name: str, model: type[Section]) -> str:
     """The nearest setting by name; or the section the setting belongs to; or all there are."""
-    import difflib  # for who has made this mistake
-
     if close := difflib.get_close_matches(name, model.model_fields, n=1, cutoff=0.7):
         return f"write {close[0]} instead"
     for section, field in model.model_fields.items():

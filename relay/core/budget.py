@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -79,6 +80,10 @@ class Bucket(msgspec.Struct, frozen=True):
         """The tokens there at *now*."""
         return min(rate.burst, self.tokens + max(0.0, now - self.at) * rate.per_second)
 
+    def full_at(self, rate: Rate) -> float:
+        """When a burst is there."""
+        return self.at + (rate.burst - self.tokens) / rate.per_second
+
     def less(self, tokens: float, rate: Rate, now: float) -> "Bucket":
         """After spending *tokens*; the level falls below zero by rounding at most."""
         return Bucket(self.level(rate, now) - tokens, max(now, self.at))
@@ -100,6 +105,8 @@ class Allowance(msgspec.Struct, frozen=True):
 
     events: Bucket
     requests: Bucket
+    # When it is all there again.
+    full_at: float
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -128,7 +135,7 @@ class Budget:
         self._start = start
         self._lane = Bucket(0.0, start)
         # Of each identity not seen yet.
-        self._unseen = Allowance(Bucket(0.0, start), Bucket(0.0, start))
+        self._unseen = self._allowance(Bucket(0.0, start), Bucket(0.0, start))
         # Both in the order of the last change; full buckets and past plans are forgotten.
         self._identities: dict[str, Allowance] = {}
         self._plans: dict[str, Plan] = {}
@@ -207,14 +214,18 @@ class Budget:
         self._lane = Bucket(level, now)
         for identity, (events, requests) in allowances.items():
             self._identities.pop(identity, None)
-            self._identities[identity] = Allowance(Bucket(events, now), Bucket(requests, now))
+            self._identities[identity] = self._allowance(Bucket(events, now), Bucket(requests, now))
 
     def _less(self, allowance: Allowance, events: int, now: float) -> Allowance:
         """After one request with so many *events*."""
-        return Allowance(
+        return self._allowance(
             allowance.events.less(events, self._identity_events, now),
             allowance.requests.less(1, self._identity_requests, now),
         )
+
+    def _allowance(self, events: Bucket, requests: Bucket) -> Allowance:
+        full_at = max(events.full_at(self._identity_events), requests.full_at(self._identity_requests))
+        return Allowance(events, requests, full_at)
 
     def _purse(self, allowance: Allowance, now: float) -> int:
         """How many events of an identity with this *allowance* one request may carry."""
@@ -260,13 +271,8 @@ class Budget:
 
     def _forget_full(self, now: float) -> None:
         """The oldest payments first; a bucket is full again after a few seconds, so little is remembered."""
-        while self._identities:
-            identity = next(iter(self._identities))
-            allowance = self._identities[identity]
-            if allowance.events.level(self._identity_events, now) < self._identity_events.burst:
-                return
-            if allowance.requests.level(self._identity_requests, now) < self._identity_requests.burst:
-                return
+        full = [*takewhile(lambda identity: self._identities[identity].full_at <= now, self._identities)]
+        for identity in full:
             del self._identities[identity]
 
     def _forget_paid(self, now: float) -> None:

@@ -88,15 +88,14 @@ def note_attempts(
     delivered: bool,
 ) -> None:
     """Count the *attempts* of those *numbers* that are in the journal, and keep the last ones."""
-    alike: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    alike: defaultdict[tuple[Attempt, ...], list[int]] = defaultdict(list)
     for number in numbers:
-        made = attempts.get(number, ())
-        alike[len(made), _written(made)].append(number)
-    for (times, text), some in alike.items():
+        alike[tuple(attempts.get(number, ()))].append(number)
+    for made, some in alike.items():
         database.execute(
             "UPDATE journal SET attempts = attempts + ?, delivered = ?, answers = substr(answers || ?, ?)"
             " WHERE id IN (SELECT value FROM json_each(?))",
-            (times, delivered, text, -ATTEMPTS_KEPT * ATTEMPT_WIDTH, listed(some)),
+            (len(made), delivered, _written(made), -ATTEMPTS_KEPT * ATTEMPT_WIDTH, listed(some)),
         )
 
 

@@ -1,8 +1,11 @@
 """What each call of a SQLite outbox does, as the body of one transaction; every one of them flat in cost."""
 
 import secrets
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, islice
+from operator import itemgetter
 from typing import Any
 
 from relay.model import (
@@ -60,18 +63,19 @@ def _due(
         yield from database.execute(_DUE.format(**wanted, since=since), (number, moment, limit))
 
 
-def _size(row: tuple[Any, ...]) -> int:
-    return int(row[0])
+_size = itemgetter(0)
 
 
 def peek(database: Database, lane: Lane, *, limit: int, max_bytes: int, now: float) -> Ready:
     """What `claim` with the same arguments would find."""
-    rows = take(_due(database, _READY, lane, limit, now), _size, limit=limit, max_bytes=max_bytes)
+    due = [*islice(_due(database, _READY, lane, limit, now), limit)]
+    sizes = [*accumulate(map(_size, due))]
+    fit = bisect_right(sizes, max_bytes) or len(sizes[:1])
     (next_due,) = database.execute(
         "SELECT min(due) FROM waiting WHERE lane = ? AND due > ? AND due <= ?",
         (known_lane(database, lane), now, now + AHEAD_SECONDS),
     ).fetchone()
-    return Ready(len(rows), sum(map(_size, rows)), min((since for _, since in rows), default=None), next_due)
+    return Ready(fit, sizes[fit - 1] if fit else 0, min((since for _, since in due[:fit]), default=None), next_due)
 
 
 def claim(database: Database, lane: Lane, *, limit: int, max_bytes: int, now: float, lease: float) -> Lease:

@@ -205,7 +205,7 @@ class Courier:
             self._in_order = self._in_order and not selection.later
             if not selection.go:
                 continue
-            unanswered = {claim.id: self._clock.wall() for claim in selection.go}
+            unanswered = dict.fromkeys((claim.id for claim in selection.go), self._clock.wall())
             later |= unanswered
             answers = await self._attempts.send(holding, selection.go)
             if holding.lost or not answers:
@@ -218,8 +218,7 @@ class Courier:
         """The answers to one part are in: heed them, say so, settle."""
         self._standing.heed(answers)
         now = self._clock.wall()
-        for claim in outcome.delivered:
-            self._metrics.delivery_lag.observe(max(0.0, now - claim.event.captured_at))
+        self._metrics.delivery_lag.observe_all(max(0.0, now - claim.event.captured_at) for claim in outcome.delivered)
         self._tell(outcome, answers[-1])
         await self._settle(holding, round_, outcome, {})
 
