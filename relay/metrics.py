@@ -1,9 +1,11 @@
 """What the relay counts while it works, declared together and given a registry; admin.gauges has what it finds."""
 
 import platform
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import (
@@ -17,8 +19,10 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
 
 from relay import __version__
 from relay.core.reasons import DEAD, DROPPED, REFUSED, RELOADED, SENT, UPSTREAM
@@ -59,6 +63,28 @@ class Begun(Counter):
             yield family
 
 
+class Durations(Collector):
+    """Seconds by size, observed from one thread alone: prometheus_client's own takes locks, and six times as long."""
+
+    def __init__(self, name: str, text: str, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._text = text
+        self._counts = [0] * (len(SECONDS) + 1)
+        self._sum = 0.0
+        registry.register(self)
+
+    def observe(self, seconds: float) -> None:
+        """Count one that took so long."""
+        self._counts[bisect_left(SECONDS, seconds)] += 1
+        self._sum += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """All that were observed."""
+        bounds = [*map(floatToGoString, SECONDS), "+Inf"]
+        buckets = [*zip(bounds, accumulate(self._counts), strict=True)]
+        yield HistogramMetricFamily(self._name, self._text, buckets=buckets, sum_value=self._sum)
+
+
 def counter(name: str, text: str, *labels: str) -> Any:
     """A field that counts."""
     return field(metadata={"make": partial(Counter, name, text, labels)})
@@ -74,6 +100,11 @@ def gauge(name: str, text: str, *labels: str) -> Any:
     return field(metadata={"make": partial(Gauge, name, text, labels)})
 
 
+def durations(name: str, text: str) -> Any:
+    """A field that counts seconds by size."""
+    return field(metadata={"make": partial(Durations, name, text)})
+
+
 def histogram(name: str, text: str, buckets: Sequence[float]) -> Any:
     """A field that counts by size."""
     return field(metadata={"make": partial(Histogram, name, text, buckets=buckets)})
@@ -84,11 +115,11 @@ class Metrics:
     """The counts of one relay. Labels are closed sets: names from the YAML, reasons, answers; never a person."""
 
     requests: Counter = counter("relay_requests", "Requests answered.", "environment", "endpoint", "status_class")
-    upstream_seconds: Histogram = histogram(
-        "relay_upstream_seconds", "From sending a request to Flagsmith until its answer's headers.", SECONDS
+    upstream_seconds: Durations = durations(
+        "relay_upstream_seconds", "From sending a request to Flagsmith until its answer's headers."
     )
-    added_seconds: Histogram = histogram(
-        "relay_added_seconds", "What the relay adds until the answer's headers: total less upstream.", SECONDS
+    added_seconds: Durations = durations(
+        "relay_added_seconds", "What the relay adds until the answer's headers: total less upstream."
     )
     upstream_errors: Counter = counter("relay_upstream_errors", "Requests answered 502 or 504 by the relay.", "reason")
     upstream_repeats: Counter = counter(

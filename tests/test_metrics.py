@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,6 +17,7 @@ from relay.app import Relay
 from relay.core import reasons
 from relay.core.recognise import ROUTES
 from relay.core.settle import Kind
+from relay.metrics import Metrics
 from tests.conftest import StartRelay
 from tests.test_app import identify
 
@@ -173,3 +175,18 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
     assert [panel["title"] for panel in dashboard["panels"] if panel["type"] == "row"] == [
         *("Flags", "Capture", "Delivery", "Outbox", "Process", "Cost")
     ]
+
+
+def test_what_takes_as_long_as_a_bound_is_counted_below_it() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics.on(registry)
+
+    for seconds in (0.0005, 0.001, 0.0011, 99.0):
+        metrics.added_seconds.observe(seconds)
+
+    buckets = [
+        registry.get_sample_value("relay_added_seconds_bucket", {"le": le}) for le in ("0.0005", "0.001", "+Inf")
+    ]
+    assert buckets == [1, 2, 4]
+    assert registry.get_sample_value("relay_added_seconds_count") == 4
+    assert registry.get_sample_value("relay_added_seconds_sum") == pytest.approx(99.0026)
