@@ -23,6 +23,7 @@ from relay import log
 from relay.allocator import set_apart_what_stays, share_one_heap
 from relay.metrics import Metrics
 from relay.model import Clock, Lane
+from relay.outbox import Put
 from relay.outbox.sqlite import SqliteOutbox
 from relay.sender import Sender
 
@@ -77,7 +78,7 @@ async def fill(path: Path, lane: Lane, events: int = EVENTS) -> None:
     await outbox.open()
     try:
         for _ in range(events // BATCH):
-            await outbox.put(made := source.events(BATCH), [], {}, source.journal(made))
+            await outbox.put(Put(made := source.events(BATCH), journal=source.journal(made)))
     finally:
         await outbox.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -25,9 +26,10 @@ class Front(web.Server):
     """Serves one handler. When it stops, requests in flight go on until the time-out, and each answer closes."""
 
     def __init__(
-        self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], listen: ListenConfig, clock: Clock
+        self, answer: Callable[[web.BaseRequest], Awaitable[Reply]], listen: ListenConfig, clock: Clock
     ) -> None:
-        super().__init__(self._handle, request_factory=self._incoming, handler_cancellation=True)
+        incoming = partial(_Incoming, loop=asyncio.get_running_loop())
+        super().__init__(cast(Any, self._handle), request_factory=incoming, handler_cancellation=True)
         self._answer = answer
         self._files = Files(clock)
         self._options: dict[str, Any] = {
@@ -43,7 +45,7 @@ class Front(web.Server):
         self.stopping = False
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        return _Connection(self, **self._options)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
@@ -82,7 +84,7 @@ class Front(web.Server):
         if handlers:
             await asyncio.wait(handlers, timeout=CUT_SECONDS)
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> Reply:
         connection = request.protocol
         self._busy[connection] = request.task
         try:
@@ -94,26 +96,23 @@ class Front(web.Server):
             if not self._busy:
                 self._idle.set()
 
-    def _incoming(self, *args: Any) -> web.BaseRequest:
-        return _Incoming(self, *args, args[-1].get_loop())
-
 
 class _Incoming(web.BaseRequest):
     """A request that is the last one of its connection once the server stops."""
 
-    def __init__(self, front: Front, *args: Any) -> None:
-        super().__init__(*args)
-        self._front = front
-
     @property
     def keep_alive(self) -> bool:
-        return bool(super().keep_alive) and not self._front.stopping
+        return not (self._message.should_close or cast(_Connection, self._protocol).front.stopping)
 
 
 class _Connection(web.RequestHandler):
     """aiohttp's connection, less the words with which it would repeat a broken request to its sender and the log."""
 
-    __slots__ = ()
+    __slots__ = ("front",)
+
+    def __init__(self, front: Front, **options: Any) -> None:
+        super().__init__(front, loop=asyncio.get_running_loop(), **options)
+        self.front = front
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -135,7 +134,7 @@ class _Connection(web.RequestHandler):
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002  # it quotes the request
-    ) -> web.StreamResponse:
+    ) -> Any:
         if request.writer.output_size > 0:
             raise ConnectionResetError("the answer has begun")
         if status >= 500:

@@ -14,7 +14,6 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     Info,
     ProcessCollector,
     disable_created_metrics,
@@ -65,7 +64,7 @@ class Begun(Counter):
 
 
 class Amounts(Collector):
-    """A histogram of what comes by the hundred: prometheus_client's takes locks for each, and a microsecond."""
+    """A histogram that one thread alone observes: prometheus_client's own takes locks, and six times as long."""
 
     def __init__(self, name: str, text: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:
         self._name, self._text = name, text
@@ -74,11 +73,10 @@ class Amounts(Collector):
         self._sum = 0.0
         registry.register(self)
 
-    def observe_all(self, amounts: Iterable[float]) -> None:
-        """Count each of them; in one thread."""
-        for amount in amounts:
-            self._counts[bisect_left(self._buckets, amount)] += 1
-            self._sum += amount
+    def observe(self, amount: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._buckets, amount)] += 1
+        self._sum += amount
 
     def collect(self) -> Iterable[Metric]:
         """One family."""
@@ -103,13 +101,8 @@ def gauge(name: str, text: str, *labels: str) -> Any:
     return field(metadata={"make": partial(Gauge, name, text, labels)})
 
 
-def histogram(name: str, text: str, buckets: Sequence[float]) -> Any:
-    """A field that counts by size."""
-    return field(metadata={"make": partial(Histogram, name, text, buckets=buckets)})
-
-
 def amounts(name: str, text: str, buckets: Sequence[float]) -> Any:
-    """A field that counts many at once by size."""
+    """A field that counts by size."""
     return field(metadata={"make": partial(Amounts, name, text, buckets)})
 
 
@@ -118,10 +111,10 @@ class Metrics:
     """The counts of one relay. Labels are closed sets: names from the YAML, reasons, answers; never a person."""
 
     requests: Counter = counter("relay_requests", "Requests answered.", "environment", "endpoint", "status_class")
-    upstream_seconds: Histogram = histogram(
+    upstream_seconds: Amounts = amounts(
         "relay_upstream_seconds", "From sending a request to Flagsmith until its answer's headers.", SECONDS
     )
-    added_seconds: Histogram = histogram(
+    added_seconds: Amounts = amounts(
         "relay_added_seconds", "What the relay adds until the answer's headers: total less upstream.", SECONDS
     )
     upstream_errors: Counter = counter("relay_upstream_errors", "Requests answered 502 or 504 by the relay.", "reason")
@@ -143,7 +136,7 @@ class Metrics:
     delivered: Counter = counter("relay_delivered", "Events that Heap accepted.", "environment")
     dead_letters_made: Begun = begun("relay_dead_letters", "Events set aside.")
     attempts: Counter = counter("relay_attempts", "Requests to Heap by how they ended.", "answer")
-    batch_events: Histogram = histogram("relay_batch_events", "Events in one request to Heap.", BATCH)
+    batch_events: Amounts = amounts("relay_batch_events", "Events in one request to Heap.", BATCH)
     delivery_lag: Amounts = amounts(
         "relay_delivery_lag_seconds", "From Flagsmith's answer until Heap accepted its event.", LAG
     )

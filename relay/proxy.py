@@ -4,11 +4,11 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 
+import msgspec
 import structlog
 from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp.http import HttpVersion, HttpVersion11
 from prometheus_client import Counter
 
 from relay.capture import Capture
@@ -16,14 +16,15 @@ from relay.config import Config
 from relay.connection import UpstreamAnswer
 from relay.core.headers import (
     Hop,
+    Onward,
     Peer,
     RawHeaders,
-    answer_headers,
     caller_address,
     location,
+    onward,
     peer,
-    request_headers,
 )
+from relay.core.recent import Recent
 from relay.core.recognise import VIA, endpoint_class, names_a_relay
 from relay.core.target import origin_form
 from relay.errors import CallerStalled, ConnectionReused, RequestRefused, UpstreamError
@@ -41,27 +42,36 @@ REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 # The longest silence in a request's body, in seconds, while requests are many: callers that went away in the middle of
 # theirs must not take the place of those that ask for flags.
 HURRIED_SECONDS = 5.0
+# How many requests' headers are remembered, and how long they are at most.
+KNOWN_HEADERS = 256
+KNOWN_BYTES = 2048
 # Keys that are named in the log; a caller that invents keys must not fill it.
 NAMED_KEYS = 1000
 # The metrics' word for "no environment of the YAML".
 UNKNOWN = "unknown"
 
 
-@dataclass(slots=True)
-class Passage:
+class Passage(msgspec.Struct, eq=False):
     """One request on its way through."""
 
     request: web.BaseRequest
+    onward: Onward
     # What metrics and logs call it.
     endpoint: str
     environment: str
-    tee: Tee
+    # None: capture has no part in it.
+    tee: Tee | None
     # Monotonic seconds: when it came.
     began: float
     # How long Flagsmith took until its answer's headers.
     upstream_seconds: float = 0.0
     # Whether the caller was told to send its body, if it waits for that.
     awaits_continue: bool = False
+
+    def discard(self) -> None:
+        """There is nothing to capture here."""
+        if self.tee is not None:
+            self.tee.discard()
 
 
 class Proxy:
@@ -75,10 +85,11 @@ class Proxy:
         self._clock = clock
         self._metrics = metrics
         # Its children, bound once: looking one up costs more than counting.
-        self._counters: dict[tuple[str, str, str], Counter] = {}
+        self._counters: dict[tuple[str, str, int], Counter] = {}
         self._host = None if config.upstream.host_header == "client" else upstream.origin.authority
         self._via = f"{VIA}-{secrets.token_hex(4)}"
-        self._via_bytes = self._via.encode("ascii")
+        # What headers come to: whoever asks for flags sends the same ones each time.
+        self._onward: Recent[tuple[RawHeaders, str | None, HttpVersion], Onward] = Recent(KNOWN_HEADERS)
         self._commit_timeout = config.outbox.commit_timeout if config.outbox.commit == "before_answer" else None
         # The hashes of the keys in the log.
         self._named_keys: set[int] = set()
@@ -106,10 +117,10 @@ class Proxy:
         try:
             answer = await self._ask(passage)
         except (UpstreamError, RequestRefused) as failure:
-            passage.tee.discard()
+            passage.discard()
             return self._refuse(passage, failure)
         except BaseException:
-            passage.tee.discard()
+            passage.discard()
             raise
         return await self._pass_on(passage, answer)
 
@@ -117,23 +128,38 @@ class Proxy:
 
     def _recognise(self, request: web.BaseRequest) -> Passage:
         endpoint = endpoint_class(request.method, request.raw_path.partition("?")[0])
-        keys = request.headers.getall("X-Environment-Key", [])
-        environment = self.environments.get(keys[0]) if len(keys) == 1 else None
-        tee = Tee(self._capture, self._metrics, self._clock)
-        if endpoint == "identities":
-            self._watch(tee, request, environment, keys)
+        onward = self._take_on(request)
+        environment = self.environments.get(onward.keys[0]) if len(onward.keys) == 1 else None
+        tee = self._watch(request, environment, onward) if endpoint == "identities" else None
         name = UNKNOWN if environment is None else environment.name
-        return Passage(request, endpoint, name, tee, self._clock.monotonic())
+        return Passage(request, onward, endpoint, name, tee, self._clock.monotonic())
 
-    def _watch(self, tee: Tee, request: web.BaseRequest, environment: Environment | None, keys: list[str]) -> None:
+    def _take_on(self, request: web.BaseRequest) -> Onward:
+        known = request.raw_headers, request.remote, request.version
+        found = self._onward.get(known)
+        if found is None:
+            via = f"{request.version.major}.{request.version.minor} {self._via}".encode("ascii")
+            found = onward(request.raw_headers, Hop(self._peer(request), via, self._host or self._own_host(request)))
+            if len(found.fields) <= KNOWN_BYTES:
+                self._onward.put(known, found)
+        return found
+
+    def _own_host(self, request: web.BaseRequest) -> bytes | None:
+        """HTTP/1.0 knows no Host; a request that goes on as HTTP/1.1 has one."""
+        return None if "Host" in request.headers else self._upstream.origin.authority
+
+    def _watch(self, request: web.BaseRequest, environment: Environment | None, onward: Onward) -> Tee | None:
         """Copy an identity call, unless it is nobody's or another relay's."""
         if environment is None:
-            self._note_unknown([key for key in keys if key not in self.environments])
-        elif names_a_relay(request.headers.getall("Via", [])):
+            self._note_unknown([key for key in onward.keys if key not in self.environments])
+            return None
+        tee = Tee(self._capture, self._metrics, self._clock)
+        if names_a_relay(onward.via):
             tee.skip(environment, "already_captured")
         else:
             kind, coding = request.headers.get("Content-Type", ""), request.headers.get("Content-Encoding", "")
             tee.record(environment, request.method, request.raw_path, kind, coding)
+        return tee
 
     def _note_unknown(self, keys: list[str]) -> None:
         """Name each key once, by a part of its hash: enough to find it, too little to use it."""
@@ -160,20 +186,15 @@ class Proxy:
     def _outgoing(self, passage: Passage) -> Outgoing:
         request = passage.request
         target = origin_form(request.method, request.raw_path)
-        if any(self._via in value for value in request.headers.getall("Via", [])):
+        if passage.onward.via and any(self._via in value for value in passage.onward.via):
             raise UpstreamError(502, "loop")
-        who = self._peer(request)
-        via = b"%d.%d %b" % (*request.version, self._via_bytes)
-        headers = request_headers(request.raw_headers, Hop(who, via, self._host or self._own_host(request)))
-        body = self._body(passage) if request.body_exists else None
-        if body is not None and not _readable(request):
+        if not request.body_exists:
+            return Outgoing(request.method, target, passage.onward.fields)
+        if not _readable(request):
             raise RequestRefused(400, "transfer_coding")
-        passage.awaits_continue = body is not None and _expects_continue(request)
-        return Outgoing(request.method, target, headers, body)
-
-    def _own_host(self, request: web.BaseRequest) -> bytes | None:
-        """HTTP/1.0 knows no Host; a request that goes on as HTTP/1.1 has one."""
-        return None if "Host" in request.headers else self._upstream.origin.authority
+        passage.awaits_continue = _expects_continue(request)
+        chunked = not passage.onward.measured
+        return Outgoing(request.method, target, passage.onward.fields, self._body(passage), chunked)
 
     async def _body(self, passage: Passage) -> AsyncIterator[bytes]:
         """The request's body as it arrives. Raises RequestRefused where it does not."""
@@ -191,7 +212,8 @@ class Proxy:
                 raise RequestRefused(400, "body_unreadable") from broken
             if not chunk:
                 return
-            passage.tee.request_chunk(chunk)
+            if passage.tee is not None:
+                passage.tee.request_chunk(chunk)
             yield chunk
 
     @property
@@ -208,7 +230,7 @@ class Proxy:
             reply = self._reply(passage, answer)
             await self._stream(passage, answer, reply)
         except UpstreamError as failure:
-            passage.tee.discard()
+            passage.discard()
             return self._break_off(passage, reply, failure)
         except ConnectionError as gone:  # the caller left, and aiohttp has not noticed yet, or it stopped to read
             if reply is None:
@@ -226,11 +248,12 @@ class Proxy:
 
     def _reply(self, passage: Passage, answer: UpstreamAnswer) -> Reply:
         request = passage.request
-        kind = answer.text(b"content-type")
-        passage.tee.answered(answer.status, kind, answer.text(b"content-encoding"))
-        answer.patient = kind.lower().startswith("text/event-stream")
-        headers = answer_headers(answer.headers)
-        if answer.text(b"location"):
+        if passage.tee is not None:
+            passage.tee.answered(answer.status, answer.text(b"content-type"), answer.text(b"content-encoding"))
+        if not answer.whole:
+            answer.patient = answer.text(b"content-type").lower().startswith("text/event-stream")
+        headers: RawHeaders = answer.headers
+        if b"location" in answer.names:
             headers = self._led_back(headers, request)
         try:
             return Reply(request, answer.status, answer.reason, headers, keep_alive=not passage.awaits_continue)
@@ -245,45 +268,49 @@ class Proxy:
         ]
 
     async def _stream(self, passage: Passage, answer: UpstreamAnswer, reply: Reply) -> None:
-        if self._commit_timeout is not None and passage.tee.open:
-            await self._stream_until_committed(passage, answer, reply, self._commit_timeout)
+        tee = passage.tee
+        if tee is not None and tee.open and self._commit_timeout is not None:
+            await self._stream_until_committed(passage, tee, answer, reply, self._commit_timeout)
             return
         chunk, ended = answer.arrived(), answer.ended
-        passage.tee.answer_chunk(chunk, last=ended)
-        await self._begin(passage, reply, chunk, last=ended)
-        while not ended:
+        self._begin(passage, reply)
+        while True:
+            if tee is not None:
+                tee.answer_chunk(chunk, last=ended)
+            await reply.send(chunk, last=ended)
+            if ended:
+                break
             chunk = await answer.read()
             ended = answer.ended
-            passage.tee.answer_chunk(chunk, last=ended)
-            await reply.send(chunk, last=ended)
-        passage.tee.finish()
+        if tee is not None:
+            tee.finish()
 
     async def _stream_until_committed(
-        self, passage: Passage, answer: UpstreamAnswer, reply: Reply, timeout: float
+        self, passage: Passage, tee: Tee, answer: UpstreamAnswer, reply: Reply, timeout: float
     ) -> None:
         """Hold back the last bytes, so that a caller that has the whole answer knows its event is safe."""
-        await self._begin(passage, reply, b"", last=False)
+        self._begin(passage, reply)
+        await reply.send(b"")
         held, ended = b"", False
         while not ended:
             chunk = await answer.read()
             ended = answer.ended
-            passage.tee.answer_chunk(chunk, last=ended)
+            tee.answer_chunk(chunk, last=ended)
             if chunk and held:
                 await reply.send(held)
             held = chunk or held
-        committed = passage.tee.finish()
+        committed = tee.finish()
         if committed is not None and not (await asyncio.wait({committed}, timeout=timeout))[0]:
             self._metrics.commit_timeouts.inc()
         await reply.send(held, last=True)
 
-    async def _begin(self, passage: Passage, reply: Reply, chunk: bytes, *, last: bool) -> None:
+    def _begin(self, passage: Passage, reply: Reply) -> None:
         self._count(passage, reply.status)
-        await reply.begin(chunk, last=last)
         self._metrics.upstream_seconds.observe(passage.upstream_seconds)
         self._metrics.added_seconds.observe(self._clock.monotonic() - passage.began - passage.upstream_seconds)
 
-    def _part_with(self, tee: Tee, answer: UpstreamAnswer) -> None:
-        if not tee.open:
+    def _part_with(self, tee: Tee | None, answer: UpstreamAnswer) -> None:
+        if tee is None or not tee.open:
             answer.close()
             return
         task = asyncio.create_task(_read_on(tee, answer), name="read-on")
@@ -329,10 +356,11 @@ class Proxy:
         )
 
     def _count(self, passage: Passage, status: int) -> None:
-        labels = passage.environment, passage.endpoint, f"{status // 100}xx"
-        counter = self._counters.get(labels)
+        kind = passage.environment, passage.endpoint, status // 100
+        counter = self._counters.get(kind)
         if counter is None:
-            counter = self._counters[labels] = self._metrics.requests.labels(*labels)
+            counter = self._metrics.requests.labels(passage.environment, passage.endpoint, f"{status // 100}xx")
+            self._counters[kind] = counter
         counter.inc()
 
     def _peer(self, request: web.BaseRequest) -> Peer:

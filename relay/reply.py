@@ -10,30 +10,33 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
 
 from relay.core import refusal
-from relay.core.headers import RawHeaders, framing, serialise
+from relay.core.headers import RawHeaders, framing
 from relay.errors import CallerStalled
 
 
-class Reply(web.StreamResponse):
-    """Writes head and body itself: aiohttp's response would add Server, Date and Content-Type, and recode headers."""
+class Reply:
+    """Writes head and body itself: aiohttp's response would add Server, Date and Content-Type, and recode headers.
+
+    It is none of those, then, but has all that aiohttp's server asks of one: `keep_alive`, `prepare` and `write_eof`.
+    """
 
     def __init__(
         self, request: web.BaseRequest, status: int, reason: bytes, headers: RawHeaders, *, keep_alive: bool = True
     ) -> None:
         """Raises ValueError where a header would break out of its line."""
-        super().__init__(status=status)
+        self.status = status
+        self.begun = False
         self._request = request
         self._framing = framing(
+            b"HTTP/1.1 %d %b" % (status, reason),
             headers,
             method=request.method,
             status=status,
             http11=request.version >= HttpVersion11,
             keep_alive=keep_alive and bool(request.keep_alive),
         )
-        self._head = serialise(b"HTTP/1.1 %d %b" % (status, reason), self._framing.headers)
         self._whole = b""
         self._aborted = False
-        self.begun = False
 
     @classmethod
     def refusing(cls, request: web.BaseRequest, status: int, error: str, *, keep_alive: bool = True) -> "Reply":
@@ -48,14 +51,22 @@ class Reply(web.StreamResponse):
         """Whether the connection goes on after this answer."""
         return self._framing.keep_alive and not self._aborted
 
-    async def begin(self, chunk: bytes = b"", *, last: bool = False) -> None:
-        """Send the head, and with it what is there of the body. Raises ConnectionError once the caller is gone."""
-        self.begun = True
-        await self._write(self._head + self._framed(chunk, last=last))
-
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
-        """Send more of the body; wait while the caller reads slowly. Raises ConnectionError once it is gone."""
-        await self._write(self._framed(chunk, last=last))
+        """Send more of the body, the head before its first piece; wait while the caller reads slowly.
+
+        Raises ConnectionError once the caller is gone, CallerStalled where it makes no room for what was sent.
+        """
+        data = self._framed(chunk, last=last)
+        if not self.begun:
+            self.begun, data = True, self._framing.head + data
+        connection = self._request.protocol
+        if data:
+            if connection.transport is None or connection.transport.is_closing():
+                raise ConnectionResetError("the caller is gone")
+            connection.transport.write(data)
+            self._request.writer.output_size += len(data)  # as aiohttp's writer does, which takes longer
+        if connection.writing_paused:
+            await self._outwait()
 
     def abort(self, *, reset: bool = False) -> None:
         """Let the caller see that the answer is not whole: close the connection in the middle of it.
@@ -79,18 +90,7 @@ class Reply(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """aiohttp's second half of sending."""
         if not self.begun:
-            await self.begin(self._whole + data, last=True)
-
-    async def _write(self, data: bytes) -> None:
-        """Return once the system has all of *data*. Raises CallerStalled where its caller makes no room for it."""
-        if data:
-            transport = self._request.transport
-            if transport is None or transport.is_closing():
-                raise ConnectionResetError("the caller is gone")
-            transport.write(data)
-            self._request.writer.output_size += len(data)  # as aiohttp's writer does, which takes longer
-        if self._request.protocol.writing_paused:
-            await self._outwait()
+            await self.send(self._whole + data, last=True)
 
     async def _outwait(self) -> None:
         """Wait while the caller reads, however slowly; at most twice `listen.idle_timeout` for one that does not."""

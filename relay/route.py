@@ -4,26 +4,20 @@ import asyncio
 import re
 import socket
 import ssl
-import sys
-from dataclasses import dataclass
-from ipaddress import ip_address
+from collections.abc import Mapping
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
-from aiohappyeyeballs import AddrInfoType, start_connection
-from yarl import URL
+from aiohappyeyeballs import start_connection
 
 from relay.config import UpstreamConfig
-from relay.config.hosts import is_host
-from relay.core.headers import RawHeaders, serialise
-from relay.core.target import DEFAULT_PORTS, Origin
+from relay.config.forward_proxy import ForwardProxy
+from relay.core.headers import serialise
+from relay.core.target import Origin
 from relay.errors import StartError, UpstreamError
+from relay.names import Names
 
 # The next address of a name is tried, too, where one does not answer within so many seconds (RFC 8305, 5).
 NEXT_ADDRESS_SECONDS = 0.25
-# A name's addresses are used for so long. Those who ask for many connections at once ask the name servers once.
-RESOLVED_SECONDS = 10.0
 # The longest answer of a proxy to CONNECT.
 TUNNEL_BYTES = 64 * 1024
 _TUNNELLED = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
@@ -39,24 +33,19 @@ FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
 class Route:
     """How a connection comes about: names and addresses, the proxy on the way out, TLS."""
 
-    def __init__(self, origin: Origin, proxy: "ForwardProxy", config: UpstreamConfig) -> None:
+    def __init__(self, origin: Origin, proxy: ForwardProxy, config: UpstreamConfig) -> None:
         """Raises StartError where `upstream.ca_file` cannot be used."""
         self._origin = origin
         self._proxy = proxy
-        hop = proxy.url
-        self._scheme, self._host, self._port = origin.scheme, origin.host, origin.port
-        if hop is not None:
-            self._scheme, self._host, self._port = hop.scheme, hop.raw_host or "", hop.port or 0
+        self._hop = origin if proxy.url is None else Origin.of(str(proxy.url))
+        self.names = Names(self._hop.host, self._hop.port)
         # The machine's authorities take longer to read than the configuration.
-        needed = "https" in {origin.scheme, self._scheme} or config.ca_file is not None
-        self._tls = Tls.of(config) if needed else None
-        self._lookup: asyncio.Task[list[AddrInfoType]] | None = None
-        self._looked_up = 0.0
-
-    def close(self) -> None:
-        """Ask for no addresses any more."""
-        if self._lookup is not None:
-            self._lookup.cancel()
+        needed = "https" in {origin.scheme, self._hop.scheme} or config.ca_file is not None
+        self._tls = tls(config) if needed else None
+        # Of connections that have ended, by host.
+        self._sessions: dict[str | bytes | None, ssl.SSLSession] = {}
+        if self._tls is not None:
+            _resume(self._tls, self._sessions)
 
     async def lead(self, connection: asyncio.Protocol, timeout: float) -> None:
         """Let *connection* be one to Flagsmith within *timeout* seconds. Raises UpstreamError."""
@@ -83,7 +72,6 @@ class Route:
             tunnel.abort()
             raise
         assert transport is not None  # noqa: S101  # the types allow for a transport that was closed
-        _read_no_further(transport)
         connection.connection_made(transport)
 
     def _asking_for_a_tunnel(self) -> bytes:
@@ -94,76 +82,19 @@ class Route:
 
     async def _connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Connect *protocol* to the first hop. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        addresses = await self._addresses()
+        addresses = await self.names.addresses()
         sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tls = self._tls if self._scheme == "https" else None
-        transport, _ = await loop.create_connection(
-            lambda: protocol, sock=sock, ssl=tls, server_hostname=self._host if tls else None
-        )
-        if tls is not None:
-            _read_no_further(transport)
+        tls, host = (self._tls, self._hop.host) if self._hop.scheme == "https" else (None, None)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: protocol, sock=sock, ssl=tls, server_hostname=host)
         return transport
 
     def remember(self, transport: asyncio.BaseTransport) -> None:
         """Go on with the TLS session of a connection that has ended."""
         ended: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        if self._tls is not None and ended is not None and ended.session is not None:
-            self._tls.sessions[ended.server_hostname] = ended.session
-
-    async def _addresses(self) -> list[AddrInfoType]:
-        """Where the first hop is; each time another address comes first. Raises OSError."""
-        now = asyncio.get_running_loop().time()
-        lookup = self._lookup
-        if lookup is None or (lookup.done() and (now - self._looked_up > RESOLVED_SECONDS or _failed(lookup))):
-            self._looked_up = now
-            lookup = self._lookup = asyncio.create_task(self._look_up(), name="lookup")
-            lookup.add_done_callback(_failed)  # so that asyncio does not report what nobody waited for
-        await asyncio.wait({lookup})  # whoever stops to wait does not stop it for the others
-        addresses = lookup.result()
-        addresses.append(addresses.pop(0))
-        return [*addresses]
-
-    async def _look_up(self) -> list[AddrInfoType]:
-        loop = asyncio.get_running_loop()
-        # Of a machine without IPv6, the name servers need not be asked for its addresses.
-        flags = 0 if _is_address(self._host) else socket.AI_ADDRCONFIG
-        return [*await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)]
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardProxy:
-    """The proxy on the way out, as HTTPS_PROXY, HTTP_PROXY and NO_PROXY name it."""
-
-    url: URL | None = None
-    # The header that logs in there, if it takes one.
-    login: RawHeaders = ()
-
-    @classmethod
-    def of_environment(cls, origin: Origin) -> "ForwardProxy":
-        """Raises StartError where what is named cannot be used; the value, which may hold a password, is not told."""
-        named = getproxies().get(origin.scheme)
-        if not named or proxy_bypass(f"{origin.host}:{origin.port}"):
-            return cls()
-        try:
-            return cls._of(named)
-        except ValueError:
-            raise StartError(
-                f"the environment variable {origin.scheme.upper()}_PROXY (or in small letters) is no proxy's address; "
-                "write one like http://proxy.example.com:3128, or set upstream.trust_env: false"
-            ) from None
-
-    @classmethod
-    def _of(cls, named: str) -> "ForwardProxy":
-        """Raises ValueError."""
-        url = URL(named)
-        if url.scheme not in DEFAULT_PORTS or not url.port or not is_host(url.raw_host or ""):
-            raise ValueError(named)
-        if url.user is None:
-            return cls(url)
-        login = aiohttp.encode_basic_auth(url.user, url.password or "")
-        return cls(url.with_user(None), [(b"Proxy-Authorization", login.encode("ascii"))])
+        if ended is not None and ended.session is not None:
+            self._sessions[ended.server_hostname] = ended.session
 
 
 async def _opened(tunnel: asyncio.StreamReader) -> None:
@@ -172,51 +103,23 @@ async def _opened(tunnel: asyncio.StreamReader) -> None:
         raise ConnectionRefusedError("the proxy refuses")
 
 
-def _read_no_further(transport: asyncio.Transport) -> None:
-    """Leave with the system what a paused TLS connection does not take yet: at its end, uvloop drops what it holds."""
-    transport.set_read_buffer_limits(high=1)  # type: ignore[attr-defined]  # which TLS alone has
-
-
-def _failed(lookup: "asyncio.Task[list[AddrInfoType]]") -> bool:
-    return lookup.cancelled() or lookup.exception() is not None
-
-
-def _is_address(host: str) -> bool:
+def tls(config: UpstreamConfig) -> ssl.SSLContext:
+    """Trust the machine's authorities, or those of `upstream.ca_file` alone. Raises StartError."""
     try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+        context = ssl.create_default_context(cafile=config.ca_file)
+    except OSError as failure:
+        reason = "it holds no PEM certificate" if isinstance(failure, ssl.SSLError) else failure.strerror
+        advice = "name a readable PEM file of the authority, or write ca_file: null"
+        raise StartError(f"upstream.ca_file {config.ca_file} cannot be used: {reason}; {advice}") from failure
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-class Tls(ssl.SSLContext):
-    """Verifies as Python's default context does, and goes on with an earlier session where there is one.
+def _resume(context: ssl.SSLContext, sessions: Mapping[str | bytes | None, ssl.SSLSession]) -> None:
+    """Go on with one of *sessions* where there is one: it saves both sides most of what a new connection costs."""
+    wrap = context.wrap_bio
 
-    Which saves both sides most of what a new connection costs.
-    """
+    def resume(*args: Any, **options: Any) -> ssl.SSLObject:
+        return wrap(*args, **{**options, "session": sessions.get(options["server_hostname"])})
 
-    # By host.
-    sessions: dict[str | bytes | None, ssl.SSLSession]
-
-    @classmethod
-    def of(cls, config: UpstreamConfig) -> "Tls":
-        """Trust the machine's authorities, or those of `upstream.ca_file` alone. Raises StartError."""
-        context = cls(ssl.PROTOCOL_TLS_CLIENT)
-        context.sessions = {}
-        if sys.version_info >= (3, 13):
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-        context.set_alpn_protocols(["http/1.1"])
-        if config.ca_file is None:
-            context.load_default_certs()
-            return context
-        try:
-            context.load_verify_locations(config.ca_file)
-        except OSError as failure:
-            reason = "it holds no PEM certificate" if isinstance(failure, ssl.SSLError) else failure.strerror
-            advice = "name a readable PEM file of the authority, or write ca_file: null"
-            raise StartError(f"upstream.ca_file {config.ca_file} cannot be used: {reason}; {advice}") from failure
-        return context
-
-    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
-        options["session"] = self.sessions.get(options["server_hostname"])
-        return super().wrap_bio(*args, **options)
+    context.wrap_bio = resume  # type: ignore[method-assign]  # a context of its own class would be set up by hand

@@ -5,19 +5,18 @@ the processor's time than all the rest of the relay.
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Self
 
 import msgspec
 
 from relay.config import UpstreamConfig
+from relay.config.forward_proxy import ForwardProxy
 from relay.connection import Connection, UpstreamAnswer
-from relay.core.headers import RawHeaders, serialise, values
+from relay.core.headers import lines
 from relay.core.target import Origin
 from relay.errors import UpstreamError
-from relay.route import ForwardProxy, Route, Tls
+from relay.route import Route
 
 # How late a silence may be noticed.
 LATE_SECONDS = 1.0
@@ -29,9 +28,12 @@ class Outgoing(msgspec.Struct, frozen=True):
     method: str
     # Raw path and query as the caller asked; the upstream's base path comes before it.
     target: bytes
-    headers: RawHeaders
-    # None: no body at all. Content-Length, where the headers have it, is true.
-    body: AsyncIterator[bytes] | None
+    # Its headers' lines.
+    fields: bytes
+    # None: no body at all.
+    body: AsyncIterator[bytes] | None = None
+    # The body goes on in chunks; else Content-Length is among the headers, and true.
+    chunked: bool = False
 
 
 class Upstream:
@@ -55,15 +57,13 @@ class Upstream:
     async def __aenter__(self) -> Self:
         """Raises StartError where `upstream.ca_file`, or the environment's proxy, cannot be used."""
         if self._config.trust_env:
-            self.forward_proxy = ForwardProxy.of_environment(self.origin)
+            self.forward_proxy = ForwardProxy.of_environment(self.origin.scheme, self.origin.host, self.origin.port)
         self._loop = asyncio.get_running_loop()
         self._route = Route(self.origin, self.forward_proxy, self._config)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
-        self._route.close()
+    async def __aexit__(self, *_: object) -> None:
+        self._route.names.close()
         while self._connections:
             self._all_gone.clear()
             for connection in self._connections:
@@ -71,10 +71,6 @@ class Upstream:
             await self._all_gone.wait()
         if self._timer is not None:
             self._timer.cancel()
-
-    def tls(self) -> ssl.SSLContext:
-        """How Flagsmith's certificate is verified. Raises StartError."""
-        return Tls.of(self._config)
 
     @property
     def crowded(self) -> bool:
@@ -91,36 +87,24 @@ class Upstream:
             raise UpstreamError(502, "busy")
         self._in_flight += 1
         try:
-            chunked = outgoing.body is not None and not values(outgoing.headers, b"content-length")
-            head = self._head(outgoing, chunked=chunked)
             connection = (None if fresh else self._take()) or await self._open()
         except BaseException:
-            self._release()
+            self._in_flight -= 1
             raise
-        answer = UpstreamAnswer(connection, self._release, bodiless=outgoing.method == "HEAD")
         try:
-            connection.ask(head, outgoing.body, answer, chunked=chunked)
-            await answer.head()
+            head, bodiless = self._head(outgoing), outgoing.method == "HEAD"
+            return await connection.ask(head, outgoing.body, chunked=outgoing.chunked, bodiless=bodiless)
         except BaseException:
-            answer.close()
+            connection.part()
             raise
-        return answer
 
-    def _head(self, outgoing: Outgoing, *, chunked: bool) -> bytes:
-        """Raises UpstreamError where the headers are none."""
-        target, headers = self.origin.onward(outgoing.target), [*outgoing.headers]
+    def _head(self, outgoing: Outgoing) -> bytes:
+        target, fields = self.origin.onward(outgoing.target), outgoing.fields
         if self.forward_proxy.url is not None and self.origin.scheme == "http":  # it is asked in absolute-form
-            target = self.origin.address + target
-            headers += self.forward_proxy.login
-        if chunked:
-            headers.append((b"Transfer-Encoding", b"chunked"))
-        try:
-            return serialise(b"%b %b HTTP/1.1" % (outgoing.method.encode("ascii"), target), headers)
-        except ValueError as broken:
-            raise UpstreamError(502, "unreadable") from broken
-
-    def _release(self) -> None:
-        self._in_flight -= 1
+            target, fields = self.origin.address + target, fields + lines(self.forward_proxy.login)
+        if outgoing.chunked:
+            fields += b"Transfer-Encoding: chunked\r\n"
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (outgoing.method.encode("ascii"), target, fields)
 
     # The pool.
 
@@ -135,7 +119,7 @@ class Upstream:
         return None
 
     async def _open(self) -> Connection:
-        connection = Connection(self._rested.append, self._forget)
+        connection = Connection(self._part, self._forget)
         await self._route.lead(connection, self._config.connect_timeout)
         if connection.transport.is_closing():  # and may have told of it already
             raise UpstreamError(502, "reset")
@@ -143,6 +127,11 @@ class Upstream:
         if self._timer is None:
             self._look_round()
         return connection
+
+    def _part(self, connection: Connection, rests: bool) -> None:
+        self._in_flight -= 1
+        if rests:
+            self._rested.append(connection)
 
     def _forget(self, connection: Connection) -> None:
         if connection not in self._connections:  # it never came about

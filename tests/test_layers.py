@@ -21,7 +21,7 @@ LAYERS: list[list[set[str]]] = [
     [
         {"relay.outbox"},
         {"relay.heap"},
-        {"relay.upstream", "relay.connection", "relay.route"},
+        {"relay.upstream", "relay.connection", "relay.route", "relay.names"},
         {"relay.supervise"},
         {"relay.allocator"},
         {"relay.descriptors"},

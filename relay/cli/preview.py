@@ -16,6 +16,7 @@ from relay.cli.options import config_file, in_json, read_identity
 from relay.config import Config, EnvironmentConfig
 from relay.connection import UpstreamAnswer
 from relay.core.evaluate import evaluate
+from relay.core.headers import lines
 from relay.core.recognise import VIA
 from relay.core.rules import Decision, decide
 from relay.errors import CaptureRefused, ConfigError, RelayError, UpstreamError
@@ -87,9 +88,7 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
     key = environment.keys[0].get_secret_value()
     try:
         async with Upstream(settings.upstream) as upstream:
-            answer = await upstream.send(
-                Outgoing("GET", target.encode(), request_headers(upstream, key, "preview"), None)
-            )
+            answer = await upstream.send(Outgoing("GET", target.encode(), fields(upstream, key, "preview")))
             with closing(answer):
                 body = await read(answer, settings.capture.max_answer)
     except UpstreamError as error:
@@ -115,9 +114,9 @@ async def exchange(settings: Config, environment: EnvironmentConfig, identity: s
     )
 
 
-def request_headers(upstream: Upstream, key: str, command: str) -> list[tuple[bytes, bytes]]:
-    """What an SDK sends; and Via, so that another relay on the way does not capture what a *command* asks."""
-    return [
+def fields(upstream: Upstream, key: str, command: str) -> bytes:
+    """The headers an SDK sends; and Via, so that another relay on the way does not capture what a *command* asks."""
+    headers = [
         (b"Host", upstream.origin.authority),
         (b"X-Environment-Key", key.encode()),
         (b"Accept", b"application/json"),
@@ -125,6 +124,7 @@ def request_headers(upstream: Upstream, key: str, command: str) -> list[tuple[by
         (b"User-Agent", f"{VIA}/{__version__} {command}".encode()),
         (b"Via", f"1.1 {VIA}-{command}".encode()),
     ]
+    return lines(headers)
 
 
 async def read(answer: UpstreamAnswer, limit: int) -> bytes | None:

@@ -218,7 +218,8 @@ class Courier:
         """The answers to one part are in: heed them, say so, settle."""
         self._standing.heed(answers)
         now = self._clock.wall()
-        self._metrics.delivery_lag.observe_all(max(0.0, now - claim.event.captured_at) for claim in outcome.delivered)
+        for claim in outcome.delivered:
+            self._metrics.delivery_lag.observe(max(0.0, now - claim.event.captured_at))
         self._tell(outcome, answers[-1])
         await self._settle(holding, round_, outcome, {})
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from relay.core.headers import (
     Hop,
     Peer,
-    answer_headers,
     caller_address,
     end_to_end,
     framing,
+    lines,
     location,
+    onward,
     peer,
     request_headers,
     serialise,
@@ -24,6 +25,7 @@ STRANGER = Peer(b"10.0.0.9", trusted=False)
 PROXY = Peer(b"10.0.0.1", trusted=True)
 VIA = b"1.1 flagsmith-heap-relay-1f2e3d4c"
 CALLER = b"http://localhost:18080"
+OK = b"HTTP/1.1 200 OK"
 
 
 def sent(headers: list[tuple[bytes, bytes]], who: Peer, host: bytes | None = b"up") -> dict[bytes, bytes]:
@@ -55,6 +57,22 @@ def test_host_is_replaced_where_it_stands() -> None:
 
 def test_the_callers_host_stays_where_no_other_is_given() -> None:
     assert sent([(b"Host", b"mine")], STRANGER, None)[b"Host"] == b"mine"
+
+
+@pytest.mark.parametrize(("connection", "measured"), [(b"close", True), (b"content-length", False)])
+def test_a_request_is_measured_by_a_length_that_goes_on(connection: bytes, measured: bool) -> None:
+    headers = [(b"Content-Length", b"9"), (b"Connection", connection)]
+
+    assert onward(headers, Hop(STRANGER, VIA, b"up")).measured == measured
+
+
+def test_what_a_request_says_of_its_environment_and_its_way_is_at_hand() -> None:
+    headers = [(b"X-Environment-Key", b"key"), (b"Via", b"1.1 x"), (b"VIA", b"1.1 y")]
+
+    known = onward(headers, Hop(STRANGER, VIA, b"up"))
+
+    assert (known.keys, known.via) == (("key",), ("1.1 x", "1.1 y"))
+    assert known.fields == lines(request_headers(headers, Hop(STRANGER, VIA, b"up")))
 
 
 def test_a_strangers_forwarded_headers_are_replaced() -> None:
@@ -107,7 +125,16 @@ def test_a_peer_is_known_by_its_address(address: str, shown: bytes, trusted: boo
 def test_a_length_beside_chunks_is_dropped() -> None:
     headers = [(b"Content-Length", b"9"), (b"Transfer-Encoding", b"chunked"), (b"A", b"1")]
 
-    assert answer_headers(headers) == [(b"A", b"1")]
+    framed = framing(OK, headers, method="GET", status=200, http11=True, keep_alive=True)
+    assert framed.head == serialise(OK, [(b"A", b"1"), (b"Transfer-Encoding", b"chunked")])
+
+
+def test_a_length_that_connection_names_is_no_length() -> None:
+    headers = [(b"Content-Length", b"9"), (b"Connection", b"Content-Length")]
+
+    framed = framing(OK, headers, method="GET", status=200, http11=True, keep_alive=True)
+
+    assert framed.head == serialise(OK, [(b"Transfer-Encoding", b"chunked")])
 
 
 @pytest.mark.parametrize(
@@ -132,16 +159,18 @@ def test_an_answer_is_framed_for_its_caller(
     keep_alive: bool,
     added: list[tuple[bytes, bytes]],
 ) -> None:
-    framed = framing(headers, method=method, status=status, http11=http11, keep_alive=True)
+    framed = framing(OK, headers, method=method, status=status, http11=http11, keep_alive=True)
 
     assert (framed.chunked, framed.until_close, framed.keep_alive) == (chunked, until_close, keep_alive)
-    assert framed.headers == [*headers, *added]
+    assert framed.head == serialise(OK, [*headers, *added])
 
 
 def test_a_204_has_no_length_but_a_needless_zero() -> None:
     headers = [(b"Content-Length", b"0"), (b"content-length", b"7")]
 
-    assert framing(headers, method="GET", status=204, http11=True, keep_alive=True).headers == headers[:1]
+    framed = framing(OK, headers, method="GET", status=204, http11=True, keep_alive=True)
+
+    assert framed.head == serialise(OK, headers[:1])
 
 
 @pytest.mark.parametrize(

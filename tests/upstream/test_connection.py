@@ -11,7 +11,7 @@ from relay.upstream import Outgoing
 from tests.proxy.raw import Play, RawFlagsmith, say
 from tests.upstream.test_upstream import GET, fetch, upstream
 
-HEAD = Outgoing("HEAD", b"/x", GET.headers, None)
+HEAD = Outgoing("HEAD", b"/x", GET.fields)
 
 
 def endless(begin: bytes, more: bytes) -> Play:

@@ -16,7 +16,7 @@ from relay.errors import RequestRefused, StartError, UpstreamError
 from relay.upstream import Outgoing, Upstream
 from tests.proxy.raw import RawFlagsmith, read_head, say
 
-GET = Outgoing("GET", b"/x", [(b"Host", b"flags.example")], None)
+GET = Outgoing("GET", b"/x", b"Host: flags.example\r\n")
 
 
 @asynccontextmanager
@@ -176,7 +176,7 @@ async def test_http_goes_through_the_proxy_of_the_environment_in_absolute_form(n
     async with proxy.running() as port:
         no_proxies.setenv("HTTP_PROXY", f"http://user:pw@127.0.0.1:{port}")
         async with upstream("http://flags.example/base", trust_env=True) as connections:
-            outgoing = Outgoing("GET", b"//evil.com/%7e?", GET.headers, None)
+            outgoing = Outgoing("GET", b"//evil.com/%7e?", GET.fields)
             assert await fetch(connections, outgoing) == b"by proxy"
 
     [(first_line, headers)] = proxy.heads
@@ -327,7 +327,7 @@ async def test_a_body_that_says_it_is_broken_is_the_callers_error() -> None:
 
     async with RawFlagsmith() as raw, upstream(raw.url) as connections:
         with pytest.raises(RequestRefused):
-            await connections.send(Outgoing("POST", b"/", GET.headers, broken()))
+            await connections.send(Outgoing("POST", b"/", GET.fields, broken(), chunked=True))
 
         await raw.until(lambda: raw.open == 0)
 

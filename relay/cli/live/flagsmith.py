@@ -12,13 +12,14 @@ from relay.cli.live.clocks import compare
 from relay.cli.live.finding import Finding, Result, failure, milliseconds
 from relay.cli.live.limits import limited
 from relay.cli.live.reach import Destination, reach
-from relay.cli.preview import advice, read, request_headers
-from relay.config import CaptureConfig, Config
+from relay.cli.preview import advice, fields, read
+from relay.config import CaptureConfig, Config, UpstreamConfig
 from relay.config.addresses import fingerprint
 from relay.connection import UpstreamAnswer
 from relay.core.body import decode
 from relay.core.date import read_date
 from relay.errors import CaptureRefused, RelayError, StartError, UpstreamError
+from relay.route import tls
 from relay.upstream import Outgoing, Upstream
 
 # Takes a key like the calls that are captured, and neither makes an identity nor sends anything to Heap.
@@ -48,7 +49,7 @@ async def probe_flagsmith(settings: Config) -> list[Finding]:
     patient = settings.upstream.model_copy(update={"max_in_flight": len(keys) + 1})
     try:
         async with Upstream(patient) as upstream:
-            found = await reach(_first_hop(upstream))
+            found = await reach(_first_hop(upstream, patient))
             if keys and found[-1].result is not Result.FAILED:
                 asking = [limited(probe, _key(probe, upstream, key, settings), SILENT) for probe, key in keys.items()]
                 clock = limited("flagsmith.clock", _clock(upstream, next(iter(keys.values())), settings), SILENT)
@@ -58,12 +59,12 @@ async def probe_flagsmith(settings: Config) -> list[Finding]:
     return found
 
 
-def _first_hop(upstream: Upstream) -> Destination:
+def _first_hop(upstream: Upstream, config: UpstreamConfig) -> Destination:
     """Flagsmith, or the proxy that stands on the way out: it leads to the rest, and requests tell how well."""
     if (proxy := upstream.forward_proxy.url) is not None:
         return Destination("proxy", proxy.host or "", proxy.port or 0, None)
     origin = upstream.origin
-    return Destination("flagsmith", origin.host, origin.port, upstream.tls() if origin.scheme == "https" else None)
+    return Destination("flagsmith", origin.host, origin.port, tls(config) if origin.scheme == "https" else None)
 
 
 async def _key(probe: str, upstream: Upstream, key: SecretStr, settings: Config) -> Finding:
@@ -84,10 +85,10 @@ async def _clock(upstream: Upstream, key: SecretStr, settings: Config) -> Findin
 
 async def _ask(upstream: Upstream, key: SecretStr, limits: CaptureConfig) -> Answered:
     """Raises RelayError where there is no answer."""
-    headers = request_headers(upstream, key.get_secret_value(), "check")
+    asked = Outgoing("GET", HARMLESS, fields(upstream, key.get_secret_value(), "check"))
     began = time.monotonic()
     try:
-        answer = await upstream.send(Outgoing("GET", HARMLESS, headers, None))
+        answer = await upstream.send(asked)
         with closing(answer):
             seconds, at = time.monotonic() - began, time.time()
             body = await read(answer, limits.max_answer)
