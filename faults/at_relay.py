@@ -11,7 +11,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from faults.fault import EVERY, Risk
-from faults.stage import COMMIT_SECONDS, Stage
+from faults.stage import Stage
 
 # The long form shares 500 among the outboxes.
 KILLS = {"short": 8, "long": 500 // len(EVERY)}
@@ -102,7 +102,7 @@ async def revive(stage: Stage) -> None:
     """Start the relay again once it has died, as whoever runs it does."""
     await stage.relay.ended()
     ended = time.monotonic()
-    stage.at_risk.append(Risk(ended - COMMIT_SECONDS, ended))
+    stage.at_risk.append(Risk(ended - stage.commit_seconds, ended))
     stage.notes.append("it died, and was started again")
     await stage.relay.start()
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import os
-import shutil
 import struct
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from faults.fault import Risk
@@ -16,13 +15,16 @@ from faults.stage import COMMIT_SECONDS, Stage, run
 # (sqlite.org/fileformat2.html#the_write_ahead_log).
 WAL_HEADER, FRAME_HEADER = 32, 24
 HANG_SECONDS = 1.0
+BLOCK = bytes(2**16)
 
 
 @asynccontextmanager
 async def disk_full(stage: Stage) -> AsyncIterator[None]:
     """Somebody else takes all that is left."""
     ballast = stage.data / "ballast"
-    ballast.write_bytes(bytes(shutil.disk_usage(stage.data).free))
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:  # until the disk takes no more
+        while file.write(BLOCK):
+            pass
     yield
     ballast.unlink()
 

@@ -14,7 +14,7 @@ import aiohttp
 from faults.fault import SERVER, Scene
 from faults.result import Result
 from faults.rows import RELAY, ROWS, STORAGE
-from faults.stage import COMMIT_SECONDS
+from faults.stage import COMMIT_SECONDS, COMMIT_TO_REDIS_SECONDS
 from faults.stores import COMMIT_TIMEOUT_SECONDS
 from relay import __version__
 
@@ -58,8 +58,8 @@ How to read it:
   its reason. They are no part of what was committed.
 * *Lost* are calls that were answered and whose event is nowhere: neither in Heap, nor set aside, nor counted as not
   kept. Behind the + stand those that the commit mode risks, as it says: with `after_answer` calls answered at most
-  {commit:.0f} ms before a SIGKILL, with `before_answer` calls whose answer was held back for the whole
-  `commit_timeout` ({timeout:.0f} ms).
+  {commit:.0f} ms before a SIGKILL ({redis:,.0f} ms where a Redis was slow just then), with `before_answer` calls whose
+  answer was held back for the whole `commit_timeout` ({timeout:.0f} ms).
 * *Flags failed* are calls that ended without a whole 200; behind the + those that the fault itself failed, not the
   capture: nobody listened while the relay was being started again, or it was Flagsmith that failed.
 * *Added p99* is what the relay adds to the 99th percentile of the calls that succeed while the fault lasts, in
@@ -87,7 +87,9 @@ def page(results: Sequence[Result]) -> str:
             not_on_redis=not_on_redis(),
         ),
         *(f"{line}\n" for line in table(results)),
-        LEGEND.format(commit=COMMIT_SECONDS * 1000, timeout=COMMIT_TIMEOUT_SECONDS * 1000),
+        LEGEND.format(
+            commit=COMMIT_SECONDS * 1000, redis=COMMIT_TO_REDIS_SECONDS * 1000, timeout=COMMIT_TIMEOUT_SECONDS * 1000
+        ),
         *section("Worth telling", [(each, [*each.notes, *risk(each)]) for each in results]),
         *section("Missed", [(each, each.missed) for each in results]),
         *section("Not run", [(each, [each.not_run] * bool(each.not_run)) for each in results]),

@@ -27,6 +27,7 @@ from faults.standin import CLIENT_KEY
 from faults.stores import STORES, Storage
 from faults.traffic import Traffic
 from relay.admin.figures import SHARED_EVERY_SECONDS
+from relay.outbox.spool import PATIENCE
 
 ENVIRONMENT = "faults"
 APP_ID = "1234567890"
@@ -39,6 +40,8 @@ PATIENCE_SECONDS = 420.0
 # A commit starts within 10 ms of its answer (docs/performance.md), and the disk has to be heard: what was answered so
 # short before a SIGKILL may be in memory alone, with `after_answer`.
 COMMIT_SECONDS = 0.5
+# Where a Redis is slow just then, it was in memory until it went to the spool.
+COMMIT_TO_REDIS_SECONDS = COMMIT_SECONDS + PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,11 @@ class Stage:
             raise RuntimeError("the fault's store has no Redis")
         return self.storage.redis
 
+    @property
+    def commit_seconds(self) -> float:
+        """How long an answer's event may be in the relay's memory alone."""
+        return COMMIT_TO_REDIS_SECONDS if self.storage.redis else COMMIT_SECONDS
+
     def heap_clock(self, at: float) -> float:
         """A monotonic moment of this process, as Heap's clock has it."""
         began = self.shim.began_monotonic if self.shim else 0.0
@@ -111,7 +119,7 @@ class Stage:
         await self.sample()
         ended = time.monotonic()
         await self.relay.end(signal.SIGKILL)
-        self.at_risk.append(Risk(ended - COMMIT_SECONDS, ended))
+        self.at_risk.append(Risk(ended - self.commit_seconds, ended))
 
     async def sample(self) -> None:
         """Ask the relay once how it is; where it does not answer there is no sample."""
