@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from relay.coalescing import KNOWN, State
+from relay.capture.coalescing import KNOWN, State
 from relay.core.recent import Recent
 from relay.model import Attempt, Coalescing, Environment, Event, JournalEntry, Lane, Sent, Settlement, Verdict
 from relay.outbox import Outbox, Put

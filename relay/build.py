@@ -14,6 +14,7 @@ from relay.admin.gauges import Gauges
 from relay.admin.membership import Membership
 from relay.admin.server import Health
 from relay.capture import Capture
+from relay.capture.recording import CaptureLimits
 from relay.config import Config, OutboxConfig
 from relay.errors import StartError
 from relay.fleet import Member, RedisAddress, Role
@@ -21,7 +22,6 @@ from relay.metrics import Metrics, describe_process
 from relay.model import Clock
 from relay.outbox import Outbox
 from relay.proxy import Proxy
-from relay.recording import CaptureLimits
 from relay.sender import Sender
 from relay.upstream import Upstream
 

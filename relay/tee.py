@@ -6,10 +6,10 @@ from contextlib import suppress
 import structlog
 
 from relay.capture import Capture
+from relay.capture.recording import Recording
 from relay.core.recognise import is_json
 from relay.metrics import Metrics
 from relay.model import Clock, Environment
-from relay.recording import Recording
 
 log = structlog.get_logger(__name__)
 

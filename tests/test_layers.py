@@ -26,17 +26,7 @@ LAYERS: list[list[set[str]]] = [
         {"relay.allocator"},
         {"relay.descriptors"},
     ],
-    [
-        {
-            "relay.capture",
-            "relay.coalescing",
-            "relay.daily_cap",
-            "relay.forecasting",
-            "relay.reading",
-            "relay.recording",
-        },
-        {"relay.sender"},
-    ],
+    [{"relay.capture"}, {"relay.sender"}],
     [{"relay.proxy", "relay.front", "relay.reply", "relay.tee"}, {"relay.admin"}, {"relay.watch", "relay.last_good"}],
     [{"relay.app", "relay.build"}],
     [{"relay.sandbox"}],

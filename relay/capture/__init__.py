@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from relay.capture.batch import Case, Offer
+from relay.capture.coalescing import Coalescer, Mark, mark_of
 from relay.capture.commits import Commits
 from relay.capture.counts import Counts
 from relay.capture.keys import time_ordered_key
+from relay.capture.reading import Reader, is_large
+from relay.capture.recording import CaptureLimits, CopyMemory, Recording
 from relay.capture.turn import Turn
-from relay.coalescing import Coalescer, Mark, mark_of
 from relay.metrics import Metrics
 from relay.model import Clock, Environment, Exchange
 from relay.outbox import Intake
-from relay.reading import Reader, is_large
-from relay.recording import CaptureLimits, CopyMemory, Recording
 
 # A commit costs a disk flush, so it waits this long for company; "within 10 ms" is the promise.
 GATHER_SECONDS = 0.008

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from relay.coalescing import Mark, State
+from relay.capture.coalescing import Mark, State
+from relay.capture.reading import Prepared
 from relay.core.coalesce import tolerated
 from relay.model import Coalescing, DeadLetter, Environment, Event, Exchange, JournalEntry, Repeats, Who
 from relay.outbox import NOTHING_SENT
-from relay.reading import Prepared
 
 
 # One of each is made for every call.

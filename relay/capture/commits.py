@@ -5,19 +5,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 from relay.capture.batch import Batch, Case
+from relay.capture.coalescing import Coalescer, Decisions, State
 from relay.capture.counts import Counts
+from relay.capture.daily_cap import DailyCap
+from relay.capture.forecasting import Forecasts
+from relay.capture.reading import Prepared, Reader
 from relay.capture.refusals import Refusals
 from relay.capture.turn import Turn
-from relay.coalescing import Coalescer, Decisions, State
 from relay.core.coalesce import UNCHANGED
 from relay.core.daily import OVER_CAP
-from relay.daily_cap import DailyCap
 from relay.errors import OutboxError, OutboxFull
-from relay.forecasting import Forecasts
 from relay.metrics import Metrics
 from relay.model import Clock, Environment, Event, Exchange
 from relay.outbox import Intake, Put
-from relay.reading import Prepared, Reader
 
 # Counts that come without events are handed over this often.
 TALLY_SECONDS = 1.0

@@ -2,8 +2,8 @@
 
 import asyncio
 
+from relay.capture.recording import CopyMemory
 from relay.model import Clock
-from relay.recording import CopyMemory
 
 # How long the event loop may be kept from flags by reading answers: the longer, the more of the memory for copies is
 # taken, up to the part that makes it longest. At a core's limit reading would fall behind otherwise, until events are

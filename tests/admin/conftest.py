@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 from relay.admin.figures import Figures
 from relay.admin.gauges import Gauges
 from relay.capture import Capture
+from relay.capture.recording import CaptureLimits
 from relay.metrics import Metrics
 from relay.model import Clock, Event, Lane
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
-from relay.recording import CaptureLimits
 from relay.sender import LaneState
 
 LANE = Lane("https://heapanalytics.com", "11")

@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry
 
 from relay.capture import Capture
 from relay.capture.keys import time_ordered_key
+from relay.capture.recording import CaptureLimits
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Environment, Lane
 from relay.outbox.memory import MemoryOutbox
-from relay.recording import CaptureLimits
 
 LANE = Lane("https://heapanalytics.com", "11")
 ENVIRONMENT = Environment("tests", LANE, "Flagsmith Feature Flags")

@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from relay import log as relay_log
 from relay.capture import GATHER_SECONDS, Capture
+from relay.capture.recording import CaptureLimits
 from relay.metrics import Metrics
 from relay.model import Book
 from relay.outbox import Put
 from relay.outbox.memory import MemoryOutbox
-from relay.recording import CaptureLimits
 from tests.capture.capturing import ENVIRONMENT, LIMITS, answer, book_of, capturing, feed
 
 

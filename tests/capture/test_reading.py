@@ -15,8 +15,8 @@ import pytest
 from msgspec.structs import replace
 
 from relay.capture.keys import time_ordered_key
+from relay.capture.recording import CaptureLimits
 from relay.model import Book, Clock
-from relay.recording import CaptureLimits
 from tests.capture.capturing import ENVIRONMENT, LANE, LIMITS, answer, book_of, capturing, feed
 
 if sys.version_info >= (3, 14):

@@ -2,8 +2,8 @@
 
 import tracemalloc
 
+from relay.capture.recording import OVERHEAD_BYTES, CaptureLimits
 from relay.model import Book
-from relay.recording import OVERHEAD_BYTES, CaptureLimits
 from tests.capture.capturing import ENVIRONMENT, LIMITS, TARGET, answer, book_of, capturing, feed
 
 

@@ -12,12 +12,12 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from relay.capture import Capture
+from relay.capture.recording import CaptureLimits
 from relay.config import Config
 from relay.metrics import Metrics
 from relay.model import Book, Clock, Event
 from relay.outbox.memory import MemoryOutbox
 from relay.proxy import Proxy
-from relay.recording import CaptureLimits
 from relay.upstream import Upstream
 from tests.proxy.raw import Caller, RawFlagsmith
 

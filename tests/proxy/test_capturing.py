@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from relay.capture import Capture
+from relay.capture.recording import Recording
 from relay.model import Book, Environment, Event, Exchange
-from relay.recording import Recording
 from tests.proxy.conftest import Bench, StartProxy
 from tests.proxy.raw import RawFlagsmith, ask, say
 

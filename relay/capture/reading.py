@@ -6,14 +6,14 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from relay.coalescing import State
+from relay.capture.coalescing import State
+from relay.capture.recording import CaptureLimits
 from relay.core.evaluate import KnownFlags, evaluate
 from relay.core.recent import Recent
 from relay.core.rules import Decision, decide, tell
 from relay.core.translate import Properties, spelled_out
 from relay.errors import CaptureRefused
 from relay.model import DeadLetter, Environment, Evaluation, Event, Exchange, JournalEntry, Verdict
-from relay.recording import CaptureLimits
 
 log = structlog.get_logger(__name__)
 

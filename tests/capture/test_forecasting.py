@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 
 from relay.app import Relay, running
-from relay.forecasting import IDENTITIES, Forecasts
+from relay.capture.forecasting import IDENTITIES, Forecasts
+from relay.capture.reading import Prepared
 from relay.last_good import open_file
 from relay.model import Clock, JournalEntry, Pace, Verdict
-from relay.reading import Prepared
 from relay.sandbox.flagsmith import StandInFlagsmith
 from relay.sandbox.heap import StandInHeap
 from tests.conftest import settings, write

@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
 
+from relay.capture.reading import Prepared
 from relay.core.coalesce import decide
 from relay.core.forecast import Forecast, ways
 from relay.core.recent import Recent
 from relay.core.status import ForecastStatus
 from relay.model import Clock, Pace, Sent, Verdict
-from relay.reading import Prepared
 
 # Identities of all environments together that on_change is tried out with; about 120 bytes each, measured.
 IDENTITIES = 20_000

@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry
 
 from relay.capture import Capture
 from relay.capture.keys import time_ordered_key
+from relay.capture.recording import CaptureLimits
 from relay.metrics import Metrics
 from relay.model import Book, Cause, Environment, Lane, Latest, OnChange, Settlement
 from relay.outbox import Outbox
 from relay.outbox.memory import MemoryOutbox
 from relay.outbox.sqlite import SqliteOutbox
-from relay.recording import CaptureLimits
 
 LANE = Lane("https://heapanalytics.com", "11")
 NOON = 1_800_000_000.0
