@@ -37,7 +37,10 @@ _decoder = msgspec.msgpack.Decoder(_Content)
 def can_be_kept(put: Put) -> bool:
     """Whether nothing in it depends on the moment that the tables learn of it, nor has `encode` to leave it out."""
     coalescing = put.coalescing
-    return bool(put.events or put.journal) and not (put.dead_letters or coalescing.repeats or coalescing.latest)
+    if put.dead_letters or coalescing.repeats or coalescing.latest:
+        return False
+    # Which of two events with one key is stored, the tables decide.
+    return bool(put.events or put.journal) and len({event.key for event in put.events}) == len(put.events)
 
 
 def encode(put: Put) -> bytes:

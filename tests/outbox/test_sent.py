@@ -89,6 +89,15 @@ async def test_an_event_whose_key_was_stored_already_is_not_remembered_anew(outb
     assert await known(outbox) == Sent(1, NOON)
 
 
+async def test_of_one_key_twice_in_a_put_the_first_is_remembered(outbox: Outbox) -> None:
+    await put(outbox, event(NOON - 1), state=3)  # from which it knows that there is room
+    one = event()
+
+    await put(outbox, one, replace(one, captured_at=NOON + 1), state=1)
+
+    assert await known(outbox) == Sent(1, NOON)
+
+
 async def test_what_was_not_stored_is_not_remembered(backend: str, tmp_path: Path) -> None:
     async with opened(make_outbox(backend, tmp_path, max_bytes=400_000)) as outbox:
         await put(outbox, event(NOON), state=1)
