@@ -35,7 +35,7 @@ class Memory:
     captured: int
     # At most, while so many calls were captured, committed and delivered.
     busy: float
-    # At rest afterwards.
+    # Afterwards; what waits of them is still being delivered.
     rested: float
     # At rest, with so many events waiting for a Heap that is away.
     waiting: int

@@ -82,7 +82,7 @@ def memory(used: Memory) -> str:
     lines = {
         "before the first request": used.idle,
         f"at most, while {used.captured:,} calls over {CONNECTIONS} connections were captured and delivered": used.busy,
-        "at rest afterwards": used.rested,
+        "afterwards, while what waits of them is delivered": used.rested,
         f"at rest, with {used.waiting:,} events waiting for a Heap that is away": used.behind,
     }
     head = [row(["", "MB resident"]), row(["---", "---:"])]
