@@ -254,11 +254,9 @@ class Connection(asyncio.Protocol):
         self.transport.abort()  # what is still to be sent is of no use, and may never be taken
 
     def connection_lost(self, _: Exception | None) -> None:
-        if self._answer is not None:
-            self._fail(UpstreamError(502, "truncated"))
-        else:  # one that was closed in the meantime never saw the request
-            unseen = self._reused and self._room == HEAD_BYTES
-            self._fail(ConnectionReused(502, "reset") if unseen else UpstreamError(502, "reset"))
+        unseen = self._reused and self._room == HEAD_BYTES  # closed in the meantime, it never saw the request
+        reason = "reset" if self._answer is None else "truncated"
+        self._fail((ConnectionReused if unseen and self._answer is None else UpstreamError)(502, reason))
         if self._upload is not None:
             self._upload.cancel()
         self.resume_writing()

@@ -152,14 +152,11 @@ class Upstream:
         """End what is silent or has rested for too long, now and again while there are connections."""
         config, now = self._config, self._loop.time()
         soon = min(LATE_SECONDS, config.read_timeout / 4, config.idle_timeout / 4)
-        if self._timer is not None and now - self._timer.when() > soon:
-            # The process stood still, and what came meanwhile was not read yet: nobody is silent before it is.
-            self._timer = self._loop.call_later(0, self._look_round)
-            return
-        for connection in [*self._connections]:
+        # What came while the process stood still was not read yet: nobody is silent before it is.
+        stood_still = self._timer is not None and now - self._timer.when() > soon
+        for connection in () if stood_still else [*self._connections]:
             if connection.is_overdue(now, config.read_timeout):
                 connection.give_up(UpstreamError(504, "read_timeout"))
         for connection in [each for each in self._rested if self._is_worn(each, now)]:
-            self._rested.remove(connection)
             connection.transport.close()
         self._timer = self._loop.call_later(soon, self._look_round) if self._connections else None

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import trustme
 
 from relay.config import UpstreamConfig
 from relay.errors import RequestRefused, StartError, UpstreamError
-from relay.upstream import Outgoing, Upstream
+from relay.upstream import LATE_SECONDS, Outgoing, Upstream
 from tests.proxy.raw import RawFlagsmith, read_head, say
 
 GET = Outgoing("GET", b"/x", b"Host: flags.example\r\n")
@@ -276,6 +277,14 @@ async def test_a_connection_is_replaced_at_its_age() -> None:
             await fetch(connections)
 
         assert 2 < len(raw.connections) < 20
+
+
+async def test_an_unused_connection_is_closed_though_the_process_stood_still() -> None:
+    async with RawFlagsmith() as raw, upstream(raw.url, idle_timeout="50ms") as connections:
+        await fetch(connections)
+        time.sleep(2 * LATE_SECONDS)  # noqa: ASYNC251  # nothing runs meanwhile, which is the point
+
+        await raw.until(lambda: raw.open == 0)
 
 
 async def test_an_unused_connection_is_closed_before_flagsmith_would() -> None:
