@@ -489,6 +489,7 @@ async def test_another_programs_database_is_left_alone_when_it_is_half_copied_to
 PUTS_AND_CLAIMS = """
 import asyncio, os, sys
 from pathlib import Path
+from relay.outbox import Put
 from relay.outbox.sqlite import SqliteOutbox
 from tests.outbox.boxes import LANE, NOON, events
 
@@ -497,7 +498,7 @@ async def main():
     await outbox.open()
     for _ in range(3):
         os.write(1, b"PUT")
-        await outbox.put(events(2), [], {})
+        await outbox.put(Put(events(2)))
         os.write(1, b"CLAIM")
         await outbox.claim(LANE, limit=9, max_bytes=10**6, now=NOON, lease=60)
     os.write(1, b"END")
